@@ -1,0 +1,1 @@
+"""The site: feature store, local training, and the process that joins a federation."""

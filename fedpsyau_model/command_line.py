@@ -1,0 +1,99 @@
+"""The frame of the three commands: errors become a message and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import typer
+
+from fedpsyau_model import __version__
+from fedpsyau_model.errors import INTERRUPTED, FedPsyAUError
+
+#: Set to anything to see the traceback of an error.
+DEBUG_VARIABLE = "FEDPSYAU_DEBUG"
+
+#: Entry-point group under which packages bring the sub-commands of ``fedpsyau``.
+COMMAND_GROUP = "fedpsyau.commands"
+
+
+def run_command(command: Callable[[], Any]) -> NoReturn:
+    """Run a typer app or function; print a FedPsyAUError as text and exit with its code.
+
+    SIGTERM is treated like Ctrl-C, so that `finally` blocks run and no child process stays behind.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        command()
+    except FedPsyAUError as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        print_error(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print_error("Stopped before it was done.")
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def print_error(message: str) -> None:
+    """Print one paragraph to stderr, the word `error` in red where the terminal has colours."""
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(message, err=True)
+
+
+def print_notice(message: str) -> None:
+    """Print one paragraph to stderr, the word `notice` in yellow where the terminal has colours."""
+    typer.secho("notice: ", fg="yellow", err=True, nl=False)
+    typer.echo(message, err=True)
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """Make a typer app with the settings that all our commands share."""
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+def version_option() -> Any:
+    """Make the option ``--version`` of a command."""
+    return typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedpsyau {__version__}")
+        raise typer.Exit
+
+
+def _interrupt(_signal: int, _frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point of ``fedpsyau``: everything that happens on one machine."""
+    run_command(_build_app())
+
+
+def _build_app() -> typer.Typer:
+    app = new_app(
+        "Recognise micro-expressions, alone or together with other sites, without sharing a clip."
+    )
+
+    @app.callback()
+    def root(version: bool = version_option()) -> None:
+        """Recognise micro-expressions, alone or with other sites, without sharing a clip."""
+
+    for entry in sorted(importlib.metadata.entry_points(group=COMMAND_GROUP)):
+        app.add_typer(entry.load(), name=entry.name)
+    return app

@@ -1,0 +1,281 @@
+"""The settings that a federation agrees on, and how a role's settings are read.
+
+A settings model is a pydantic model with kebab-case keys. Values come, later ones winning, from the
+defaults, a TOML file, environment variables and flags. A wrong key or value ends the start with a
+message that names the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedpsyau_model.emotions import ClassScheme
+from fedpsyau_model.errors import SettingsError
+
+
+def kebab_case(name: str) -> str:
+    """Key of a field as a person writes it: ``batch_size`` -> ``batch-size``."""
+    return name.replace("_", "-")
+
+
+class Settings(BaseModel):
+    """Base of every settings model: frozen, closed, kebab-case keys."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=kebab_case,
+        validate_by_alias=True,
+        validate_by_name=False,
+        serialize_by_alias=True,
+        allow_inf_nan=False,
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Settings as plain values under kebab-case keys."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class NetworkSettings(Settings):
+    """The network AU-GAT-DSI (design section 3) and its ablations."""
+
+    classes: ClassScheme = Field(
+        "three", description="Emotion classes: negative/positive/surprise, or the seven emotions."
+    )
+    au_branch: bool = Field(True, description="Use the AU branch (LRM and AFR).")
+    global_stream: bool = Field(True, description="Use the global optical-flow stream.")
+    graph: bool = Field(True, description="Use the three DPK-GAT graph layers.")
+    extrinsic_prior: bool = Field(True, description="Mix the extrinsic prior into the attention.")
+    intrinsic_edges: Literal["published", "extended", "complete"] = Field(
+        "published",
+        description="Edges of the graphs: as published, with AU4-AU7 added, or all pairs "
+        "(no intrinsic prior).",
+    )
+    beta: float = Field(0.3, ge=0, le=1, description="Weight of the extrinsic prior at rho = 1.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout of AP, DPK-GAT and DSI.")
+
+    @model_validator(mode="after")
+    def _has_a_stream(self) -> Self:
+        if not (self.au_branch or self.global_stream):
+            raise ValueError("au-branch and global-stream are both off: nothing is left to train")
+        return self
+
+
+class LossSettings(Settings):
+    """Weights of the loss (supplement 9.2, equations 8 and 9)."""
+
+    alpha1: float = Field(0.8, ge=0, description="Weight of the emotion cross-entropy.")
+    alpha2: float = Field(0.2, ge=0, description="Weight of the AU loss after the graph.")
+    alpha3: float = Field(0.2, ge=0, description="Weight of the AU loss before the graph.")
+    alpha4: float = Field(
+        0.001, ge=0, description="Weight of the proximal term (strategies that have one)."
+    )
+    class_weights: bool = Field(True, description="Weight classes by their inverse frequency.")
+
+
+class TrainingSettings(Settings):
+    """Local training between two exchanges."""
+
+    epochs: int = Field(2, ge=1, le=1000, description="Local epochs in every round.")
+    batch_size: int = Field(32, ge=2, le=4096, description="Clips in a training batch.")
+    learning_rate: float = Field(0.001, gt=0, le=1, description="AdamW's rate at the first round.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decoupled weight decay.")
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="Course of the learning rate over the rounds."
+    )
+    prior_schedule: Literal["constant", "linear"] = Field(
+        "linear", description="Course of rho over the rounds: constant 1, or falling to 0."
+    )
+    test_share: float = Field(
+        0.3, gt=0, lt=1, description="Share of a site's subjects that is held out for evaluation."
+    )
+
+
+class StrategySettings(Settings):
+    """What the server does with the sites' models (design section 6)."""
+
+    name: Literal["p-fedprox", "fedprox", "fedavg", "local"] = Field(
+        "p-fedprox", description="How models are fused."
+    )
+    theta: float = Field(
+        0.9, ge=0, le=1, description="Weight of a site's own model in its personalised model."
+    )
+    batch_norm: Literal["local", "shared"] = Field(
+        "local", description="Batch-norm statistics stay the site's own, or are fused too."
+    )
+
+
+class RoundSettings(Settings):
+    """Course of a run; the coordinator's own, not part of what sites agree to."""
+
+    rounds: int = Field(20, ge=1, le=100_000, description="Communication rounds.")
+    min_sites: int = Field(2, ge=1, description="Valid replies without which a run ends.")
+    join_seconds: float = Field(
+        300, gt=0, description="How long the server waits for all sites before the first round."
+    )
+    round_seconds: float = Field(
+        3600, gt=0, description="How long a round waits for replies of sites that are connected."
+    )
+    max_staleness: int = Field(
+        3, ge=0, description="Rounds for which a silent site's last model still contributes."
+    )
+    max_update_ratio: float = Field(
+        10, gt=1, description="Largest update norm accepted, as a multiple of the round's median."
+    )
+    keep_rounds: int = Field(
+        2, ge=0, description="Rounds whose models and replies stay on disk; 0 keeps all."
+    )
+
+
+class FederationSettings(Settings):
+    """Everything in ``federation.toml``. Sites agree on all of it but ``[rounds]``."""
+
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number in the run.")
+    network: NetworkSettings = NetworkSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    strategy: StrategySettings = StrategySettings()
+    rounds: RoundSettings = RoundSettings()
+
+    def agreement(self) -> dict[str, Any]:
+        """The part that server and sites must have in common, as plain values."""
+        agreed = self.as_dict()
+        del agreed["rounds"]
+        return agreed
+
+    def agreement_hash(self) -> str:
+        """SHA-256 over the canonical JSON of the agreement, 64 hex digits."""
+        return agreement_hash(self.agreement())
+
+
+def agreement_hash(agreement: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of an agreement, 64 hex digits."""
+    canonical = json.dumps(agreement, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def agreement_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Lines ``section.key: ours X, theirs Y`` for every value that differs."""
+    mine, other = _flattened(ours), _flattened(theirs)
+    absent = "(absent)"
+    return [
+        f"{key}: here {mine.get(key, absent)}, there {other.get(key, absent)}"
+        for key in sorted(mine.keys() | other.keys())
+        if mine.get(key, absent) != other.get(key, absent)
+    ]
+
+
+def _flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flattened(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+SettingsModel = TypeVar("SettingsModel", bound=Settings)
+
+#: Environment variables ``FEDPSYAU_SECTION__KEY`` override the file.
+ENVIRONMENT_PREFIX = "FEDPSYAU_"
+
+
+def load_settings(
+    model: type[SettingsModel],
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> SettingsModel:
+    """Read settings: defaults, then `file` (TOML), then the environment, then `flags`.
+
+    file: a TOML file, or None for the defaults alone.
+    flags: values by dotted key (``rounds.rounds``); None values are ignored.
+    environment: variables to look at; default ``os.environ``. ``FEDPSYAU_LOSS__ALPHA4=0.01`` sets
+        ``loss.alpha4``.
+
+    Raises SettingsError naming every wrong key with its value and what is allowed.
+    """
+    values = _read_toml(file) if file else {}
+    environment = os.environ if environment is None else environment
+    for key, text in _environment_values(model, environment).items():
+        _set_dotted(values, key, text)
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _set_dotted(values, key, value)
+    try:
+        # JSON mode lets the strings of the environment stand for numbers, but nothing else.
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, file)) from None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"There is no settings file {file}. Give another one with --config, or leave the "
+            "option out to run with the defaults (`fedpsyau settings` prints them)."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings file {file} cannot be read: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f"{file} is not valid TOML: {error}. Strings need quotes, true and false are lower "
+            "case, and a section stands in square brackets."
+        ) from None
+
+
+def _environment_values(model: type[Settings], environment: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for key in dotted_keys(model):
+        name = ENVIRONMENT_PREFIX + key.replace(".", "__").replace("-", "_").upper()
+        if name in environment:
+            found[key] = environment[name]
+    return found
+
+
+def dotted_keys(model: type[Settings], prefix: str = "") -> list[str]:
+    """All keys of a settings model, sections before a dot: ``loss.alpha4``."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        key = prefix + kebab_case(name)
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Settings):
+            keys += dotted_keys(section, f"{key}.")
+        else:
+            keys.append(key)
+    return keys
+
+
+def _set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"[{section}] must be a section of settings, not {values!r}.")
+    values[last] = value
+
+
+def _explain(error: ValidationError, file: Path | None) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "settings"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key} is not a setting")
+        else:
+            lines.append(f"{key} = {problem['input']!r}: {problem['msg']}")
+    source = f" (read from {file})" if file else ""
+    return (
+        f"Wrong settings{source}: {'; '.join(lines)}. "
+        "`fedpsyau settings` lists every key with its default and what is allowed."
+    )

@@ -1,0 +1,1 @@
+"""Psychological prior knowledge of which facial action units go together."""

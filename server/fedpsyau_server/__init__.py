@@ -1,0 +1,1 @@
+"""The coordinator: strategies, personal models, the round loop and its run folder."""
