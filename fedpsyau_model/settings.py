@@ -112,6 +112,11 @@ class StrategySettings(Settings):
         "local", description="Batch-norm statistics stay the site's own, or are fused too."
     )
 
+    @property
+    def proximal(self) -> bool:
+        """Whether local training is held near the received model by alpha4 (equation 9)."""
+        return self.name in ("p-fedprox", "fedprox")
+
 
 class RoundSettings(Settings):
     """Course of a run; the coordinator's own, not part of what sites agree to."""
