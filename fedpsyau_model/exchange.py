@@ -30,7 +30,7 @@ MODEL_RECORD = "model"
 
 #: Message types, as Flower spells them: category and action.
 HELLO = "query.hello"
-VERDICT = "query.verdict"
+DISMISS = "query.dismiss"
 TRAIN = "train.round"
 
 Tensors = dict[str, np.ndarray]
@@ -89,15 +89,15 @@ class Introduction(_Message):
     refusal: str = Field(description="why the site does not take part; empty if it does")
 
 
-class Verdict(_Message):
-    """Server to a site that has introduced itself and may not take part."""
+class Dismissal(_Message):
+    """Server to a site: your part ends here. It was refused, or the run is complete (code 0)."""
 
     reason: str
     exit_code: int
 
 
 class Acknowledgement(_Message):
-    """A site's answer to `Verdict`."""
+    """A site's answer to `Dismissal`."""
 
     partition: str
 

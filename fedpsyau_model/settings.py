@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from fedpsyau_model.addresses import Address
 from fedpsyau_model.emotions import ClassScheme
 from fedpsyau_model.errors import SettingsError
 
@@ -140,8 +142,44 @@ class RoundSettings(Settings):
     )
 
 
+#: The seven sites of supplement Table 3.
+DEFAULT_SITES = (
+    "dfme_c1",
+    "dfme_c2",
+    "dfme_c3",
+    "dfme_c4",
+    "dfme_c5",
+    "casme3_c1",
+    "casme3_c2",
+)
+
+
+class ServerSettings(Settings):
+    """The coordinator's own: who may take part, where the server listens, where runs are kept."""
+
+    sites: tuple[str, ...] = Field(DEFAULT_SITES, description="Partitions that may take part.")
+    listen: Address = Field("127.0.0.1:9092", description="Address that sites connect to.")
+    runs: Path = Field(Path("runs"), description="Folder that holds the run folders.")
+
+    @field_validator("sites")
+    @classmethod
+    def _names(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
+        if not sites or len(set(sites)) < len(sites):
+            raise ValueError("at least one site is needed, and each name once")
+        for site in sites:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", site):
+                raise ValueError(
+                    f"{site!r} is no site name: up to 64 letters, digits, - and _ are allowed"
+                )
+        return sites
+
+
+#: Parts of the federation's settings that server and sites must have in common.
+AGREED = ("seed", "network", "loss", "training", "strategy")
+
+
 class FederationSettings(Settings):
-    """Everything in ``federation.toml``. Sites agree on all of it but ``[rounds]``."""
+    """Content of ``federation.toml``. Sites agree to all of it but ``rounds`` and ``server``."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number in the run.")
     network: NetworkSettings = NetworkSettings()
@@ -149,12 +187,12 @@ class FederationSettings(Settings):
     training: TrainingSettings = TrainingSettings()
     strategy: StrategySettings = StrategySettings()
     rounds: RoundSettings = RoundSettings()
+    server: ServerSettings = ServerSettings()
 
     def agreement(self) -> dict[str, Any]:
         """The part that server and sites must have in common, as plain values."""
-        agreed = self.as_dict()
-        del agreed["rounds"]
-        return agreed
+        values = self.as_dict()
+        return {key: values[key] for key in AGREED}
 
     def agreement_hash(self) -> str:
         """SHA-256 over the canonical JSON of the agreement, 64 hex digits."""

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from fedpsyau_model.errors import JoinRefusedError, NameTakenError, UnknownPartitionError
-from fedpsyau_model.exchange import Hello, Introduction, Verdict, disagreement
+from fedpsyau_model.exchange import Hello, Introduction, Dismissal, disagreement
 
 log = logging.getLogger(__name__)
 
@@ -35,23 +35,23 @@ class Roster:
 
     def admit(
         self, node_id: int, introduction: Introduction, connected: Collection[int]
-    ) -> Verdict | None:
+    ) -> Dismissal | None:
         """Take a node in, or say why not.
 
         node_id: the node that sent `introduction`. connected: nodes that answer at this moment.
         """
-        verdict = (
+        dismissal = (
             self._unknown(introduction)
             or self._disagreement(introduction)
             or self._taken(node_id, introduction, connected)
         )
-        if verdict is None:
+        if dismissal is None:
             self.members[introduction.partition] = Member(node_id, introduction)
             log.info("%s joined with %d training clips",
                      introduction.partition, introduction.train_clips)
         else:
-            log.warning("refused a client: %s", verdict.reason)
-        return verdict
+            log.warning("refused a client: %s", dismissal.reason)
+        return dismissal
 
     def present(self, connected: Collection[int]) -> list[str]:
         """Names of members whose node answers, sorted."""
@@ -66,17 +66,17 @@ class Roster:
                 return site
         return None
 
-    def _unknown(self, introduction: Introduction) -> Verdict | None:
+    def _unknown(self, introduction: Introduction) -> Dismissal | None:
         if introduction.partition in self.sites:
             return None
-        return Verdict(
+        return Dismissal(
             reason=f"Partition {introduction.partition!r} is not part of this federation. The "
             f"server's sites are {', '.join(self.sites)}; start the client with one of them, or "
             "ask the coordinator to add the name to --sites.",
             exit_code=UnknownPartitionError.exit_code,
         )
 
-    def _disagreement(self, introduction: Introduction) -> Verdict | None:
+    def _disagreement(self, introduction: Introduction) -> Dismissal | None:
         problem = introduction.refusal or disagreement(
             self.hello.model_dump(exclude={"agreement"}),
             introduction.model_dump(),
@@ -85,7 +85,7 @@ class Roster:
         )
         if not problem:
             return None
-        return Verdict(
+        return Dismissal(
             reason=f"Server and {introduction.partition} do not agree on {problem}. Install the "
             "same fedpsyau version and use the same federation.toml on both sides.",
             exit_code=JoinRefusedError.exit_code,
@@ -93,7 +93,7 @@ class Roster:
 
     def _taken(
         self, node_id: int, introduction: Introduction, connected: Collection[int]
-    ) -> Verdict | None:
+    ) -> Dismissal | None:
         holder = self.members.get(introduction.partition)
         if (
             holder is None
@@ -102,7 +102,7 @@ class Roster:
             or holder.node_id not in connected
         ):
             return None
-        return Verdict(
+        return Dismissal(
             reason=f"The name {introduction.partition} is taken: client "
             f"{holder.introduction.instance[:8]} joined under it and is connected, and this is "
             f"client {introduction.instance[:8]}. Start this client under its own partition name, "
