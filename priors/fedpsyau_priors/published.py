@@ -24,26 +24,28 @@ def action_units() -> tuple[int, ...]:
 
 
 def intrinsic_upper() -> IntMatrix:
-    """Read the coordinated pairs within the upper face (supplement Fig. 3): (6, 6), 1 or 0, read-only.
+    """Read the coordinated pairs within the upper face, supplement Fig. 3.
 
-    1 means coordinated, 0 mutually exclusive or unrelated. Order: AU 1, 2, 4, 5, 6, 7.
+    Returns (6, 6), 1 or 0, read-only. 1 means coordinated, 0 mutually exclusive or
+    unrelated. Order: AU 1, 2, 4, 5, 6, 7.
     """
     return _read_matrix("intrinsic_upper.csv")[1]
 
 
 def intrinsic_lower() -> IntMatrix:
-    """Read the coordinated pairs within the lower face (supplement Fig. 3): (6, 6), 1 or 0, read-only.
+    """Read the coordinated pairs within the lower face, supplement Fig. 3.
 
-    Order: AU 9, 10, 12, 14, 15, 17.
+    Returns (6, 6), 1 or 0, read-only. Order: AU 9, 10, 12, 14, 15, 17.
     """
     return _read_matrix("intrinsic_lower.csv")[1]
 
 
 def intrinsic_cross() -> IntMatrix:
-    """Read the coordinated pairs across the halves of the face (supplement Fig. 3): (12, 12), read-only.
+    """Read the coordinated pairs across the halves of the face, supplement Fig. 3.
 
-    Its two diagonal blocks are identities: pairs within a half stand in `intrinsic_upper` and
-    `intrinsic_lower`. Not quite symmetric as published: AU9-AU2 is 1, AU2-AU9 is 0.
+    Returns (12, 12), read-only. Its two diagonal blocks are identities: pairs within a half
+    stand in `intrinsic_upper` and `intrinsic_lower`. Not quite symmetric as published: AU9-AU2 is
+    1, AU2-AU9 is 0.
     """
     return _read_matrix("intrinsic_cross.csv")[1]
 
