@@ -161,6 +161,12 @@ class ServerSettings(Settings):
     listen: Address = Field("127.0.0.1:9092", description="Address that sites connect to.")
     runs: Path = Field(Path("runs"), description="Folder that holds the run folders.")
 
+    @field_validator("sites", mode="before")
+    @classmethod
+    def _split(cls, sites: object) -> object:
+        """Let flags and the environment give names separated by commas."""
+        return [name.strip() for name in sites.split(",")] if isinstance(sites, str) else sites
+
     @field_validator("sites")
     @classmethod
     def _names(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
@@ -255,7 +261,6 @@ def load_settings(
         if value is not None:
             _set_dotted(values, key, value)
     try:
-        # JSON mode lets the strings of the environment stand for numbers, but nothing else.
         return model.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_explain(error, file)) from None
@@ -281,10 +286,14 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def _environment_values(model: type[Settings], environment: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for key in dotted_keys(model):
-        name = ENVIRONMENT_PREFIX + key.replace(".", "__").replace("-", "_").upper()
-        if name in environment:
+        if (name := environment_name(key)) in environment:
             found[key] = environment[name]
     return found
+
+
+def environment_name(key: str) -> str:
+    """Environment variable of a dotted key: ``loss.alpha4`` -> ``FEDPSYAU_LOSS__ALPHA4``."""
+    return ENVIRONMENT_PREFIX + key.replace(".", "__").replace("-", "_").upper()
 
 
 def dotted_keys(model: type[Settings], prefix: str = "") -> list[str]:

@@ -39,11 +39,14 @@ def main(grid: Grid, context: Context) -> None:
     link = FlowerLink(grid, roster, folder.log_event)
     try:
         RoundLoop(folder, link).run()
-    except FedPsyAUError as error:
-        folder.log_event("failed", message=str(error), exit_code=error.exit_code)
-        raise
     except Exception as error:
-        folder.log_event("failed", message=f"{type(error).__name__}: {error}", exit_code=1)
+        known = isinstance(error, FedPsyAUError)
+        folder.finish("failed")
+        folder.log_event(
+            "failed",
+            message=str(error) if known else f"{type(error).__name__}: {error}",
+            exit_code=error.exit_code if isinstance(error, FedPsyAUError) else 1,
+        )
         raise
     link.dismiss(
         Dismissal(

@@ -55,7 +55,7 @@ def serve(
             FederationSettings,
             config,
             {
-                "server.sites": [name.strip() for name in sites.split(",")] if sites else None,
+                "server.sites": sites,
                 "rounds.rounds": rounds,
                 "strategy.name": strategy,
                 "server.listen": listen,

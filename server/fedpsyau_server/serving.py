@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks at the run's events, and between two (costly) questions to Flower.
 EVENT_POLL = 0.3
 STATUS_POLL = 30.0
-
-#: How long Flower is given to end a run that has written its last event.
-_END_SECONDS = 20.0
 
 
 class RunFailedError(FedPsyAUError):
@@ -124,24 +121,33 @@ class _Events:
                 yield json.loads(line)
 
 
-def _follow(status: Any, run_id: int, events: _Events, last_lines: Any) -> None:
+def _follow(
+    status: Callable[[int], str], run_id: int, events: _Events, last_lines: Callable[[], str]
+) -> None:
     next_question = time.monotonic() + STATUS_POLL
     while True:
-        for event in events.new():
-            _tell(event)
-            if event["event"] == "failed":
-                raise RunFailedError(event["message"], event["exit_code"])
-            if event["event"] == "ended":
-                return
+        if _tell_until_end(events):
+            return
         if time.monotonic() > next_question:
             next_question = time.monotonic() + STATUS_POLL
             now = status(run_id)
-            if now.startswith("finished") and not any(True for _ in events.new()):
+            if now.startswith("finished") and not _tell_until_end(events):
                 raise FlowerRuntimeError(
                     f"Flower ended the run ({now}) without a word from it. The end of its log:\n"
                     f"{last_lines()}"
                 )
         time.sleep(EVENT_POLL)
+
+
+def _tell_until_end(events: _Events) -> bool:
+    """Log what is new; True if the run has come to its end, RunFailedError if to a bad one."""
+    for event in events.new():
+        _tell(event)
+        if event["event"] == "failed":
+            raise RunFailedError(event["message"], event["exit_code"])
+        if event["event"] == "ended":
+            return True
+    return False
 
 
 def _tell(event: dict[str, Any]) -> None:
