@@ -7,6 +7,7 @@ ours and so cannot know the frame of the commands.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -88,7 +89,8 @@ def plot(
             "permissions, or give another place."
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone after a success, and never was where mkdir failed
+            unfinished.unlink()
     typer.echo(f"Wrote {out}")
 
 

@@ -55,6 +55,8 @@ def split_by_subject(
     """
     if not 0 < test_share < 1:
         raise ValueError(f"test_share must lie between 0 and 1, not at {test_share}")
+    if labels is not None and len(labels) != len(subjects):
+        raise ValueError(f"{len(labels)} labels do not fit {len(subjects)} clips")
     names, subject_of_clip = _indexed(subjects)
     _require_subjects(len(names), 2, "a training and a test part")
     test_count = min(max(round(test_share * len(names)), 1), len(names) - 1)
