@@ -1,1 +1,41 @@
-"""Psychological prior knowledge of which facial action units go together."""
+"""Psychological prior knowledge of which facial action units go together.
+
+Supplement section 5: the intrinsic prior (which pairs are coordinated) gives the edges of the
+network's graphs, the extrinsic prior (how often pairs occur together in DFME) weighs them.
+"""
+
+from fedpsyau_priors.errors import PriorError
+from fedpsyau_priors.extrinsic import attention, normalise_rows, prior_over_edges
+from fedpsyau_priors.graph import GraphPrior, GraphPriors, graph_priors
+from fedpsyau_priors.intrinsic import (
+    IntrinsicEdges,
+    asymmetric_pairs,
+    intrinsic_edges,
+    symmetric_closure,
+)
+from fedpsyau_priors.published import (
+    action_units,
+    cooccurrence_counts,
+    intrinsic_cross,
+    intrinsic_lower,
+    intrinsic_upper,
+)
+
+__all__ = [
+    "GraphPrior",
+    "GraphPriors",
+    "IntrinsicEdges",
+    "PriorError",
+    "action_units",
+    "asymmetric_pairs",
+    "attention",
+    "cooccurrence_counts",
+    "graph_priors",
+    "intrinsic_cross",
+    "intrinsic_edges",
+    "intrinsic_lower",
+    "intrinsic_upper",
+    "normalise_rows",
+    "prior_over_edges",
+    "symmetric_closure",
+]
