@@ -17,7 +17,10 @@ def report(
     run: Annotated[Path, typer.Argument(help="The run folder, such as runs/NAME.")],
     rounds: Annotated[bool, typer.Option("--rounds", help="Print every round, too.")] = False,
 ) -> None:
-    """Print a run's scores site by site, and write them with plots into RUN/report."""
+    """Print a run's scores site by site, and write them with plots into RUN/report.
+
+    RUN is a run folder, such as runs/NAME. The run may still be going on.
+    """
     from rich.console import Console
 
     from fedpsyau_server.report.files import write_report
