@@ -31,6 +31,9 @@ from fedpsyau_model.exchange import pack_tensors, unpack_tensors
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.fusion import Contribution, Model
 
+#: Environment variable that names the run folder to the process that runs the rounds.
+RUN_FOLDER_VARIABLE = "FEDPSYAU_RUN_FOLDER"
+
 Status = Literal["running", "completed", "failed", "stopped"]
 
 

@@ -24,7 +24,7 @@ import httpx
 from fedpsyau_model.addresses import split_address
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
 from fedpsyau_model.errors import AddressInUseError, FlowerRuntimeError
-from fedpsyau_server.app import RUN_FOLDER_VARIABLE
+from fedpsyau_server.run_folder import RUN_FOLDER_VARIABLE
 
 log = logging.getLogger(__name__)
 
