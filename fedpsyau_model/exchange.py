@@ -178,7 +178,7 @@ def _settings_difference(ours: Any, theirs: Any) -> str:
 def pack_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
     """Serialise named tensors, names sorted, so that equal models give equal bytes."""
     return safetensors.numpy.save(
-        {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+        {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
     )
 
 
