@@ -5,7 +5,6 @@ One server and seven sites as separate processes over gRPC on loopback, exactly 
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import typer
 from fedpsyau_model.child_process import ChildProcess, free_port, script
 from fedpsyau_model.command_line import new_app
 from fedpsyau_model.errors import FlowerRuntimeError, OutputExistsError
+from fedpsyau_server.event_tail import EventTail
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -156,13 +156,10 @@ def _new_events(
     server: ChildProcess, clients: Mapping[str, ChildProcess], path: Path
 ) -> Iterator[dict[str, Any]]:
     """Events of the run as they are written, until the server has ended."""
-    told = 0
+    tail = EventTail(path, past=True)
     while True:
         ended = server.return_code is not None
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith("\n")]
-        yield from (json.loads(line) for line in whole[told:])
-        told = len(whole)
+        yield from tail.new()
         if ended:
             return
         for site, client in clients.items():
