@@ -50,7 +50,8 @@ def demo(
     """Make the synthetic twin, train it with seven sites over gRPC, and show what came out."""
     from rich.console import Console
 
-    from fedpsyau_server.report import print_sites_table, write_report
+    from fedpsyau_server.report.files import write_report
+    from fedpsyau_server.report.terminal import print_sites_table
     from fedpsyau_server.run_folder import RunFolder
 
     console = Console()
@@ -64,7 +65,7 @@ def demo(
     folder = RunFolder.open(run)
     files = write_report(folder)
     print_sites_table(folder, console)
-    console.print(f"Report: {files.index}", soft_wrap=True)
+    console.print(f"Report: {files.page}", soft_wrap=True)
     console.print(f"Took {time.monotonic() - started:.0f} s.")
 
 

@@ -135,9 +135,7 @@ class RunFolder:
     def contributions(self) -> dict[str, Contribution]:
         """Last valid reply of every site that has sent one, from disk."""
         return {
-            site: Contribution(
-                self._read_model(self._reply_path(mark.round, site)), mark.clips
-            )
+            site: Contribution(self._read_model(self._reply_path(mark.round, site)), mark.clips)
             for site, mark in self.state.contributions.items()
         }
 

@@ -99,8 +99,11 @@ def serve_run(folder: RunFolder) -> None:
     except KeyboardInterrupt:
         folder = RunFolder.open(folder.path)
         folder.finish("stopped")
-        log.warning("stopped after round %d; go on with: fedpsyau-server --resume %s",
-                    folder.state.round, folder.path)
+        log.warning(
+            "stopped after round %d; go on with: fedpsyau-server --resume %s",
+            folder.state.round,
+            folder.path,
+        )
         raise
 
 
@@ -144,10 +147,14 @@ def _tell(event: dict[str, Any]) -> None:
     elif kind == "reply" and event["fault"]:
         log.warning("round %d: %s is not used: %s", event["round"], event["site"], event["fault"])
     elif kind == "reply":
-        log.info("round %d: %s answered (%d of %d)",
-                 event["round"], event["site"], event["answered"], event["expected"])
+        log.info(
+            "round %d: %s answered (%d of %d)",
+            event["round"],
+            event["site"],
+            event["answered"],
+            event["expected"],
+        )
     elif kind == "quarantined":
-        log.warning("round %d: %s is not used: %s",
-                    event["round"], event["site"], event["reason"])
+        log.warning("round %d: %s is not used: %s", event["round"], event["site"], event["reason"])
     elif kind == "round-done":
         log.info("round %d done in %.1f s", event["round"], event["seconds"])

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -61,7 +62,7 @@ class SuperLink:
         runs = answer.get("runs") or [{}]
         return str(runs[0].get("status", "unknown"))
 
-    def _flwr(self, *arguments: str) -> dict[str, object]:
+    def _flwr(self, *arguments: str) -> dict[str, Any]:
         finished = subprocess.run(
             [script("flwr"), *arguments, "--format", "json"],
             env=self.environment,

@@ -102,7 +102,8 @@ class Round:
     def pooled_confusion(self, stage: Stage) -> Counts:
         """Sum of the answering sites' confusion counts, (C, C)."""
         replies = self.replies.values()
-        return np.stack([reply.confusion[stage] for reply in replies]).sum(axis=0, dtype=np.int64)
+        pooled: Counts = np.stack([reply.confusion[stage] for reply in replies]).sum(axis=0)
+        return pooled
 
     def pooled(self, stage: Stage) -> Scores:
         """Scores of the pooled confusion counts."""
