@@ -167,8 +167,12 @@ class RoundLoop:
         for reply in self._link.exchange(orders, self._settings.rounds.round_seconds):
             self._take(number, reply, sent[reply.site], collected)
             self._folder.log_event(
-                "reply", round=number, site=reply.site, answered=len(collected.models),
-                expected=len(sent), fault=collected.quarantined.get(reply.site),
+                "reply",
+                round=number,
+                site=reply.site,
+                answered=len(collected.models),
+                expected=len(sent),
+                fault=collected.quarantined.get(reply.site),
             )
         for site, reason in norm_faults(
             collected.norms, self._settings.rounds.max_update_ratio
