@@ -105,5 +105,17 @@ class FlowerRuntimeError(FedPsyAUError):
     exit_code = 42
 
 
+class WeightsMismatchError(FedPsyAUError):
+    """Weights do not fit the network that they should go into."""
+
+    exit_code = 50
+
+
+class TrainingDivergedError(FedPsyAUError):
+    """The loss of local training is no longer a finite number."""
+
+    exit_code = 51
+
+
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.
 INTERRUPTED = 130

@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from fedpsyau_model.addresses import Address
 from fedpsyau_model.emotions import ClassScheme
 from fedpsyau_model.errors import SettingsError
 
@@ -112,6 +114,11 @@ class StrategySettings(Settings):
         "local", description="Batch-norm statistics stay the site's own, or are fused too."
     )
 
+    @property
+    def proximal(self) -> bool:
+        """Whether local training is held near the received model by alpha4 (equation 9)."""
+        return self.name in ("p-fedprox", "fedprox")
+
 
 class RoundSettings(Settings):
     """Course of a run; the coordinator's own, not part of what sites agree to."""
@@ -135,8 +142,50 @@ class RoundSettings(Settings):
     )
 
 
+#: The seven sites of supplement Table 3.
+DEFAULT_SITES = (
+    "dfme_c1",
+    "dfme_c2",
+    "dfme_c3",
+    "dfme_c4",
+    "dfme_c5",
+    "casme3_c1",
+    "casme3_c2",
+)
+
+
+class ServerSettings(Settings):
+    """The coordinator's own: who may take part, where the server listens, where runs are kept."""
+
+    sites: tuple[str, ...] = Field(DEFAULT_SITES, description="Partitions that may take part.")
+    listen: Address = Field("127.0.0.1:9092", description="Address that sites connect to.")
+    runs: Path = Field(Path("runs"), description="Folder that holds the run folders.")
+
+    @field_validator("sites", mode="before")
+    @classmethod
+    def _split(cls, sites: object) -> object:
+        """Let flags and the environment give names separated by commas."""
+        return [name.strip() for name in sites.split(",")] if isinstance(sites, str) else sites
+
+    @field_validator("sites")
+    @classmethod
+    def _names(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
+        if not sites or len(set(sites)) < len(sites):
+            raise ValueError("at least one site is needed, and each name once")
+        for site in sites:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", site):
+                raise ValueError(
+                    f"{site!r} is no site name: up to 64 letters, digits, - and _ are allowed"
+                )
+        return sites
+
+
+#: Parts of the federation's settings that server and sites must have in common.
+AGREED = ("seed", "network", "loss", "training", "strategy")
+
+
 class FederationSettings(Settings):
-    """Everything in ``federation.toml``. Sites agree on all of it but ``[rounds]``."""
+    """Content of ``federation.toml``. Sites agree to all of it but ``rounds`` and ``server``."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number in the run.")
     network: NetworkSettings = NetworkSettings()
@@ -144,12 +193,12 @@ class FederationSettings(Settings):
     training: TrainingSettings = TrainingSettings()
     strategy: StrategySettings = StrategySettings()
     rounds: RoundSettings = RoundSettings()
+    server: ServerSettings = ServerSettings()
 
     def agreement(self) -> dict[str, Any]:
         """The part that server and sites must have in common, as plain values."""
-        agreed = self.as_dict()
-        del agreed["rounds"]
-        return agreed
+        values = self.as_dict()
+        return {key: values[key] for key in AGREED}
 
     def agreement_hash(self) -> str:
         """SHA-256 over the canonical JSON of the agreement, 64 hex digits."""
@@ -212,7 +261,6 @@ def load_settings(
         if value is not None:
             _set_dotted(values, key, value)
     try:
-        # JSON mode lets the strings of the environment stand for numbers, but nothing else.
         return model.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_explain(error, file)) from None
@@ -238,10 +286,14 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def _environment_values(model: type[Settings], environment: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for key in dotted_keys(model):
-        name = ENVIRONMENT_PREFIX + key.replace(".", "__").replace("-", "_").upper()
-        if name in environment:
+        if (name := environment_name(key)) in environment:
             found[key] = environment[name]
     return found
+
+
+def environment_name(key: str) -> str:
+    """Environment variable of a dotted key: ``loss.alpha4`` -> ``FEDPSYAU_LOSS__ALPHA4``."""
+    return ENVIRONMENT_PREFIX + key.replace(".", "__").replace("-", "_").upper()
 
 
 def dotted_keys(model: type[Settings], prefix: str = "") -> list[str]:

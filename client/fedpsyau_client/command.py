@@ -1,0 +1,82 @@
+"""``fedpsyau-client``: join a federation as one site, train, keep the personal model."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedpsyau_model.command_line import new_app, print_notice, run_command, version_option
+
+app = new_app("Join a federation as one site. Nothing but weights and counts leaves this machine.")
+
+
+@app.command()
+def join(
+    partition: Annotated[
+        str, typer.Option(help="Name of this site, and of its folder below --data.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the prepared partitions. [default: data]")
+    ] = None,
+    superlink: Annotated[
+        str | None, typer.Option(help="The server, HOST:PORT. [default: 127.0.0.1:9092]")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Folder for this site's own models. [default: state]")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where the network runs: cpu or cuda:N. [default: cpu]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of the network. [default: as torch decides]")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The federation.toml that this site has agreed to; another is refused."),
+    ] = None,
+    connect_seconds: Annotated[
+        float | None,
+        typer.Option(help="How long to try a server that does not answer. [default: 120]"),
+    ] = None,
+    version: bool = version_option(),
+) -> None:
+    """Join a federation as one site, and train in it until the server says that it is over."""
+    from fedpsyau_client.settings import ClientSettings
+    from fedpsyau_client.taking_part import take_part
+    from fedpsyau_model.settings import FederationSettings, load_settings
+
+    settings = load_settings(
+        ClientSettings,
+        flags={
+            "partition": partition,
+            "data": data,
+            "superlink": superlink,
+            "state": state,
+            "device": device,
+            "threads": threads,
+            "connect-seconds": connect_seconds,
+        },
+    )
+    agreed = load_settings(FederationSettings, config) if config else None
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s {settings.partition} %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    for noisy in ("flwr", "httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    print_notice(
+        f"plaintext to {settings.superlink}; this is allowed because it is this machine."
+    )
+    typer.echo(take_part(settings, agreed))
+
+
+def main() -> None:
+    """Entry point of ``fedpsyau-client``."""
+    run_command(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Settings of a site."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from fedpsyau_model.addresses import Address
+from fedpsyau_model.settings import Settings
+
+
+class ClientSettings(Settings):
+    """What one site needs to take part."""
+
+    partition: str = Field(description="Name of this site in the federation, and of its data.")
+    data: Path = Field(Path("data"), description="Folder that holds the partition's folder.")
+    state: Path = Field(
+        Path("state"), description="Folder for the site's own models, one sub-folder a partition."
+    )
+    superlink: Address = Field("127.0.0.1:9092", description="Address of the server.")
+    device: str = Field("cpu", description="Where the network runs: cpu or cuda:N.")
+    threads: int = Field(0, ge=0, description="CPU threads of the network; 0 leaves it to torch.")
+    connect_seconds: float = Field(
+        120, gt=0, description="How long the client tries to reach a server that does not answer."
+    )
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, device: str) -> str:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise ValueError("allowed are cpu, cuda and cuda:N")
+        return device

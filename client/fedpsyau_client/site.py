@@ -1,0 +1,204 @@
+"""The site: its data, its network and its own state, and what it answers to the server.
+
+Knows nothing of Flower, so that a simulation can call it as a federation does. Data, network and
+device stay loaded from the first order to the last.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+
+from fedpsyau_client.feature_store import FeatureStore, open_feature_store
+from fedpsyau_client.settings import ClientSettings
+from fedpsyau_client.site_state import SiteState
+from fedpsyau_client.splits import Split, split_by_subject
+from fedpsyau_model import __version__
+from fedpsyau_model.emotions import CLASS_NAMES
+from fedpsyau_model.errors import JoinRefusedError, SettingsError
+from fedpsyau_model.exchange import (
+    SCHEMA_VERSION,
+    Hello,
+    Introduction,
+    Tensors,
+    TrainingOrder,
+    TrainingReport,
+    disagreement,
+    pack_tensors,
+    unpack_tensors,
+)
+from fedpsyau_model.metrics import confusion_matrix, uf1
+from fedpsyau_model.network import AuGatDsi, build_network
+from fedpsyau_model.settings import FederationSettings
+from fedpsyau_model.training import (
+    ClipTensors,
+    learning_rate_at,
+    predict,
+    prior_weight_at,
+    train,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Run:
+    """What the site has loaded for one run."""
+
+    run_id: str
+    settings: FederationSettings
+    network: AuGatDsi
+    training: ClipTensors
+    held_out: ClipTensors
+
+
+class Site:
+    """One site of a federation. Use `open`, which checks the data and locks the state folder."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        store: FeatureStore,
+        state: SiteState,
+        agreed: FederationSettings | None,
+    ) -> None:
+        self.partition = settings.partition
+        self.state = state
+        self._store = store
+        self._agreed = agreed
+        self._device = torch.device(settings.device)
+        self._run: _Run | None = None
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, settings: ClientSettings, agreed: FederationSettings | None = None
+    ) -> Iterator[Self]:
+        """Open a site's data and state.
+
+        agreed: settings that the site insists on; None takes what the server proposes.
+
+        Raises DataNotFoundError, DataDamagedError or SchemaMismatchError for bad data,
+        SettingsError for a device that is not there, NameTakenError if the site runs already.
+        """
+        _require_device(settings.device)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        store = open_feature_store(settings.data / settings.partition)
+        with SiteState(settings.state / settings.partition) as state:
+            yield cls(settings, store, state, agreed)
+
+    def introduce(self, hello: Hello) -> Introduction:
+        """Answer a server's greeting: load what its settings ask for, or say why not."""
+        proposed = json.loads(hello.agreement)
+        own = self._agreed.agreement() if self._agreed else proposed
+        settings = FederationSettings.model_validate(own)
+        refusal = disagreement(
+            {
+                "version": __version__,
+                "schema_version": SCHEMA_VERSION,
+                "agreement_hash": settings.agreement_hash(),
+                "agreement": own,
+            },
+            hello.model_dump() | {"agreement": proposed},
+            self.partition,
+            "server",
+        )
+        counts = (0, 0)
+        if not refusal:
+            run = self._load(hello.run_id, settings)
+            counts = (len(run.training), len(run.held_out))
+            log.info("joined run %s with %d training clips and %d held out",
+                     hello.run_id[:8], *counts)
+        return Introduction(
+            partition=self.partition,
+            instance=self.state.instance,
+            version=__version__,
+            schema_version=SCHEMA_VERSION,
+            agreement_hash=settings.agreement_hash(),
+            train_clips=counts[0],
+            test_clips=counts[1],
+            synthetic=self._store.manifest.synthetic,
+            refusal=refusal,
+        )
+
+    def train(self, order: TrainingOrder, model: bytes) -> tuple[TrainingReport, bytes]:
+        """Train the personal model received, and report on the site's held-out subjects.
+
+        Evaluates the received model before training and the trained one after. The same order
+        gives the same bits on the same machine: batch-norm statistics are those of the round
+        before, and every random number comes from (seed, partition, round).
+        """
+        run = self._run
+        if run is None or run.run_id != order.run_id:
+            raise JoinRefusedError(
+                "The server sent an order of a run that this site has not joined. It is greeted "
+                "anew when the server sees it again."
+            )
+        started = time.monotonic()
+        settings = run.settings
+        received = unpack_tensors(model)
+        prior_weight = prior_weight_at(order.round, order.rounds, settings.training)
+        self._load_weights(run, received, order)
+        confusion_received = self._evaluate(run, prior_weight)
+        generator = torch.Generator().manual_seed(
+            round_seed(settings.seed, self.partition, order.round)
+        )
+        losses = train(
+            run.network,
+            run.training,
+            loss=settings.loss,
+            epochs=settings.training.epochs,
+            batch_size=settings.training.batch_size,
+            learning_rate=learning_rate_at(order.round, order.rounds, settings.training),
+            weight_decay=settings.training.weight_decay,
+            prior_weight=prior_weight,
+            generator=generator,
+            proximal=settings.strategy.proximal,
+        )
+        confusion_trained = self._evaluate(run, prior_weight)
+        trained = state_arrays(run.network)
+        self._keep(run, trained, order)
+        seconds = time.monotonic() - started
+        log.info("round %d of %d: UF1 %.3f received, %.3f trained, %.1f s", order.round,
+                 order.rounds, uf1(confusion_received), uf1(confusion_trained), seconds)
+        report = TrainingReport(
+            partition=self.partition,
+            run_id=run.run_id,
+            round=order.round,
+            train_clips=len(run.training),
+            test_clips=len(run.held_out),
+            confusion_received=confusion_received.ravel().tolist(),
+            confusion_trained=confusion_trained.ravel().tolist(),
+            loss_total=losses.total,
+            loss_emotion=losses.emotion,
+            loss_au=losses.au,
+            loss_au_aux=losses.au_aux,
+            loss_proximal=losses.proximal,
+            train_seconds=seconds,
+        )
+        return report, pack_tensors({name: trained[name] for name in received})
+
+
+def round_seed(seed: int, partition: str, round_number: int) -> int:
+    """Seed of a site's random numbers in one round, 63 bits, from a hash of all three."""
+    digest = hashlib.sha256(f"{seed}/{partition}/{round_number}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _require_device(device: str) -> None:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise SettingsError(
+            f"device = {device!r}: torch sees no CUDA device here. Use --device cpu, or install "
+            "torch's CUDA build and the driver."
+        )

@@ -1,0 +1,119 @@
+"""A child process that ends with its parent, however the parent ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+#: prctl(2) option: the signal that a process gets when its parent dies.
+_PR_SET_PDEATHSIG = 1
+
+
+class ChildProcess:
+    """A process in a process group of its own, so that Ctrl-C reaches only the parent.
+
+    `stop` ends it and whatever it started. If the parent is killed, the kernel terminates the
+    child (Linux). Use as a context manager.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log_file: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = Path(command[0]).name
+        self.log_file = log_file
+        self._log: IO[bytes] = log_file.open("ab")
+        self._process = subprocess.Popen(
+            list(command),
+            env=dict(environment) if environment is not None else None,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def return_code(self) -> int | None:
+        """Exit code, or None while it runs; negative if a signal ended it."""
+        return self._process.poll()
+
+    def last_lines(self, count: int = 5) -> str:
+        """Tail of the log, for an error message."""
+        lines = self.log_file.read_text(errors="replace").splitlines()
+        return "\n".join([line for line in lines if line.strip()][-count:])
+
+    def wait(self, seconds: float) -> int | None:
+        """Wait for the end; None if it still runs after `seconds`."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Ask the process to end (SIGTERM), then kill what is left of its group."""
+        if self.return_code is None:
+            self._process.terminate()
+            self.wait(seconds)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def script(name: str) -> str:
+    """Path of a console script that is installed beside this interpreter."""
+    return str(Path(sys.executable).parent / name)
+
+
+def flower_environment(home: Path) -> dict[str, str]:
+    """Environment of Flower's processes: a private home, no calls to the outside.
+
+    The interpreter's scripts come first on PATH, because Flower starts its helpers by bare name.
+    """
+    scripts = str(Path(sys.executable).parent)
+    return os.environ | {
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
+    }
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,199 @@
+"""What crosses the wire between server and sites: the closed schema of every message.
+
+Server and sites agree on this file and on nothing else. A message is one pydantic model of plain
+values below and, where a model travels, one byte string of named tensors (safetensors). A key that
+is not listed here is refused on both sides, so nothing but weights, counts, losses and the words
+of a refusal can leave a site (design section 7).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedpsyau_model import __version__
+from fedpsyau_model.errors import FedPsyAUError, SchemaMismatchError
+from fedpsyau_model.settings import FederationSettings, agreement_differences
+
+#: Raised by one whenever a message changes in a way that the other side must know.
+SCHEMA_VERSION = 1
+
+#: Names of the two records of a message: plain values, and the model's bytes.
+VALUES_RECORD = "values"
+MODEL_RECORD = "model"
+
+#: Message types, as Flower spells them: category and action.
+HELLO = "query.hello"
+DISMISS = "query.dismiss"
+TRAIN = "train.round"
+
+Tensors = dict[str, np.ndarray]
+
+
+class MalformedMessageError(FedPsyAUError):
+    """A message does not follow the schema."""
+
+    exit_code = 12
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def to_values(self) -> dict[str, Any]:
+        """The message as a flat dictionary of str, int, float, bool and lists of them."""
+        return self.model_dump()
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Read a message; MalformedMessageError names the keys that do not fit, not their values.
+
+        Values are left out of the error because it may travel.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            keys = sorted({".".join(str(part) for part in p["loc"]) for p in error.errors()})
+            raise MalformedMessageError(
+                f"A {cls.__name__} message does not follow schema version {SCHEMA_VERSION}: "
+                f"wrong or missing {', '.join(keys)}."
+            ) from None
+
+
+class Hello(_Message):
+    """Server to a node that it does not know yet: who I am and what we would agree on."""
+
+    run_id: str
+    version: str
+    schema_version: int
+    agreement: str = Field(description="JSON of FederationSettings.agreement()")
+    agreement_hash: str
+
+
+class Introduction(_Message):
+    """A site's answer to `Hello`."""
+
+    partition: str
+    instance: str = Field(description="random token of the site's state folder")
+    version: str
+    schema_version: int
+    agreement_hash: str
+    train_clips: int = Field(ge=0)
+    test_clips: int = Field(ge=0)
+    synthetic: bool
+    refusal: str = Field(description="why the site does not take part; empty if it does")
+
+
+class Dismissal(_Message):
+    """Server to a site: your part ends here. It was refused, or the run is complete (code 0)."""
+
+    reason: str
+    exit_code: int
+
+
+class Acknowledgement(_Message):
+    """A site's answer to `Dismissal`."""
+
+    partition: str
+
+
+class TrainingOrder(_Message):
+    """Server to a site: train the model that comes with this."""
+
+    run_id: str
+    round: int = Field(ge=1)
+    rounds: int = Field(ge=1)
+
+
+class TrainingReport(_Message):
+    """A site's answer to `TrainingOrder`, next to its trained model.
+
+    Confusion matrices are row-major, rows the true class, from the site's held-out subjects:
+    of the received model before training, and of the trained one.
+    """
+
+    partition: str
+    run_id: str
+    round: int = Field(ge=1)
+    train_clips: int = Field(ge=1)
+    test_clips: int = Field(ge=0)
+    confusion_received: list[int]
+    confusion_trained: list[int]
+    loss_total: float
+    loss_emotion: float
+    loss_au: float
+    loss_au_aux: float
+    loss_proximal: float
+    train_seconds: float = Field(ge=0)
+
+
+Message = TypeVar("Message", bound=_Message)
+
+
+def hello(settings: FederationSettings, run_id: str) -> Hello:
+    """Make the server's greeting for one run."""
+    return Hello(
+        run_id=run_id,
+        version=__version__,
+        schema_version=SCHEMA_VERSION,
+        agreement=json.dumps(settings.agreement(), sort_keys=True),
+        agreement_hash=settings.agreement_hash(),
+    )
+
+
+def disagreement(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], our_name: str, their_name: str
+) -> str:
+    """Say how two parties differ, with both sides' values; empty if they agree.
+
+    ours, theirs: each with ``version``, ``schema_version``, ``agreement_hash`` and, where known,
+    ``agreement`` (a dictionary), from which the settings that differ are named.
+    """
+    problems = [
+        f"{label} ({our_name}: {ours[key]}, {their_name}: {theirs[key]})"
+        for key, label in (("version", "package version"), ("schema_version", "message schema"))
+        if ours[key] != theirs[key]
+    ]
+    if ours["agreement_hash"] != theirs["agreement_hash"]:
+        problems.append(
+            f"settings (hash at {our_name}: {ours['agreement_hash'][:12]}, "
+            f"at {their_name}: {theirs['agreement_hash'][:12]}"
+            + _settings_difference(ours.get("agreement"), theirs.get("agreement"))
+            + ")"
+        )
+    return "; ".join(problems)
+
+
+def _settings_difference(ours: Any, theirs: Any) -> str:
+    if not (isinstance(ours, Mapping) and isinstance(theirs, Mapping)):
+        return ""
+    return "; here is this side, there the other: " + ", ".join(agreement_differences(ours, theirs))
+
+
+def pack_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Serialise named tensors, names sorted, so that equal models give equal bytes."""
+    return safetensors.numpy.save(
+        {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    )
+
+
+def unpack_tensors(data: bytes) -> Tensors:
+    """Read what `pack_tensors` made; MalformedMessageError if it is anything else."""
+    try:
+        return safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise MalformedMessageError(f"A model in a message cannot be read: {error}.") from None
+
+
+def require_schema(schema_version: int, what: str) -> None:
+    """Raise SchemaMismatchError unless `schema_version` is the one that this package speaks."""
+    if schema_version != SCHEMA_VERSION:
+        raise SchemaMismatchError(
+            f"{what} has schema version {schema_version}, and this is fedpsyau {__version__} with "
+            f"schema version {SCHEMA_VERSION}. Install the same fedpsyau version on both sides."
+        )

@@ -1,0 +1,96 @@
+"""AFR, first half: from facial points to one feature map per action unit, and AU prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedpsyau_model.action_units import AU_GROUPS, AUS
+from fedpsyau_model.network.local_regions import MOTION_CHANNELS, PATCH_SIZE
+
+#: Features of one action unit: its 5x5 map, flattened.
+AU_FEATURES = PATCH_SIZE * PATCH_SIZE
+
+_REDUCTION = 16
+_PREDICTOR_WIDTH = 128
+
+#: Below this length a map is hardly active (batch-normalised maps have lengths of a few units) and
+#: is left short: stretching it to length 1 would multiply its gradient without bound.
+_SHORTEST_NORM = 0.1
+
+
+class GroupSqueezeExcitation(nn.Module):
+    """GSE: weigh the facial points of one AU group by what the whole group does."""
+
+    def __init__(self, point_count: int) -> None:
+        super().__init__()
+        squeezed = max(1, point_count // _REDUCTION)
+        self.gates = nn.Sequential(
+            nn.Linear(point_count, squeezed),
+            nn.ReLU(inplace=True),
+            nn.Linear(squeezed, point_count),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, points: Tensor) -> Tensor:
+        """points: (B, P, 75). Returns the same shape: x + gate(x) x, one gate in (0, 1) a point."""
+        gates: Tensor = self.gates(points.mean(dim=2))
+        return points + points * gates.unsqueeze(2)
+
+
+class GroupFeatures(nn.Module):
+    """Feature maps of the AUs of one anatomical group from the group's facial points."""
+
+    def __init__(self, point_count: int, au_count: int) -> None:
+        super().__init__()
+        self.excitation = GroupSqueezeExcitation(point_count)
+        self.maps = nn.Sequential(
+            nn.Conv2d(point_count * MOTION_CHANNELS, 2 * au_count, kernel_size=3, padding=1),
+            nn.Conv2d(2 * au_count, au_count, kernel_size=1, bias=False),
+            nn.BatchNorm2d(au_count),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, points: Tensor) -> Tensor:
+        """points: (B, P, 75), the group's own. Returns (B, n, 25), >= 0, not normalised."""
+        excited: Tensor = self.excitation(points)
+        maps: Tensor = self.maps(excited.reshape(len(points), -1, PATCH_SIZE, PATCH_SIZE))
+        return maps.flatten(2)
+
+
+class AuFeatureExtractor(nn.Module):
+    """AFE: the features of all 12 AUs, in the order of `AUS`."""
+
+    def __init__(self, group_points: Sequence[Sequence[int]]) -> None:
+        """group_points: indices into the facial points, for each group of `AU_GROUPS`."""
+        super().__init__()
+        self.group_sizes = [len(points) for points in group_points]
+        slots = torch.tensor([index for points in group_points for index in points])
+        self.register_buffer("slots", slots, persistent=False)
+        self.slots: Tensor
+        self.groups = nn.ModuleList(
+            GroupFeatures(size, len(aus))
+            for size, aus in zip(self.group_sizes, AU_GROUPS, strict=True)
+        )
+
+    def forward(self, points: Tensor) -> Tensor:
+        """points: (B, 65, 75). Returns (B, 12, 25), each AU's features of length 1 at most."""
+        by_group = torch.split(points.index_select(1, self.slots), self.group_sizes, dim=1)
+        features = [group(own) for group, own in zip(self.groups, by_group, strict=True)]
+        return F.normalize(torch.cat(features, dim=1), dim=2, eps=_SHORTEST_NORM)
+
+
+class AuPredictor(nn.Sequential):
+    """AP: (B, 12, 25) AU features -> (B, 12) AU logits, through 300 -> 128 -> 12."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__(
+            nn.Flatten(),
+            nn.Linear(len(AUS) * AU_FEATURES, _PREDICTOR_WIDTH),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(_PREDICTOR_WIDTH, len(AUS)),
+        )

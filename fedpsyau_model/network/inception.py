@@ -1,0 +1,110 @@
+"""DSI, dual-stream inception: AU maps and global optical flow, joined to classify the emotion."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fedpsyau_model.action_units import AUS
+from fedpsyau_model.network.local_regions import MOTION_CHANNELS, PATCH_SIZE
+
+#: Height and width of the global optical flow.
+FLOW_SIZE = 28
+
+_BRANCHES = 4
+_AU_CHANNELS = (16, 48)
+_FLOW_CHANNELS = (6, 16)
+_FLOW_FEATURES = 1024
+
+
+def _convolution(before: int, after: int, kernel_size: int) -> nn.Sequential:
+    # Batch norm makes the streams indifferent to the scale of their input: flow methods recover
+    # between 0.6 and 1.0 of a motion's magnitude, and a 28x28 flow is a few tenths of a pixel.
+    return nn.Sequential(
+        nn.Conv2d(before, after, kernel_size, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )
+
+
+class InceptionBlock(nn.Module):
+    """Four branches side by side: 1x1; 1x1 - 3x3; 1x1 - 5x5; pooling - 1x1."""
+
+    def __init__(self, in_channels: int, branch_channels: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [
+                _convolution(in_channels, branch_channels, 1),
+                nn.Sequential(
+                    _convolution(in_channels, branch_channels, 1),
+                    _convolution(branch_channels, branch_channels, 3),
+                ),
+                nn.Sequential(
+                    _convolution(in_channels, branch_channels, 1),
+                    _convolution(branch_channels, branch_channels, 5),
+                ),
+                nn.Sequential(
+                    nn.MaxPool2d(3, stride=1, padding=1),
+                    _convolution(in_channels, branch_channels, 1),
+                ),
+            ]
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Run the branches: (B, in_channels, H, W) -> (B, 4 branch_channels, H, W), >= 0."""
+        return torch.cat([branch(maps) for branch in self.branches], dim=1)
+
+
+class InceptionStream(nn.Sequential):
+    """Two inception blocks, each followed by 2x2 pooling that keeps odd rims; then flattened."""
+
+    def __init__(self, in_channels: int, branch_channels: tuple[int, int], size: int) -> None:
+        """size: height and width of the input maps."""
+        first, second = branch_channels
+        super().__init__(
+            InceptionBlock(in_channels, first),
+            nn.MaxPool2d(2, ceil_mode=True),
+            InceptionBlock(_BRANCHES * first, second),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.Flatten(),
+        )
+        self.out_features = _BRANCHES * second * (-(-size // 4)) ** 2
+
+
+class DualStreamInception(nn.Module):
+    """The classifier over one or both streams: 768 AU features and 1024 flow features -> C."""
+
+    def __init__(
+        self, class_count: int, dropout: float, *, au_stream: bool, global_stream: bool
+    ) -> None:
+        super().__init__()
+        features = 0
+        self.au_stream: InceptionStream | None = None
+        self.global_stream: nn.Sequential | None = None
+        if au_stream:
+            self.au_stream = InceptionStream(len(AUS), _AU_CHANNELS, PATCH_SIZE)
+            features += self.au_stream.out_features
+        if global_stream:
+            stream = InceptionStream(MOTION_CHANNELS, _FLOW_CHANNELS, FLOW_SIZE)
+            reduction = nn.Linear(stream.out_features, _FLOW_FEATURES)
+            self.global_stream = nn.Sequential(stream, reduction, nn.ReLU(inplace=True))
+            features += _FLOW_FEATURES
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, class_count))
+
+    def forward(self, au_features: Tensor | None, flow: Tensor) -> Tensor:
+        """Classify from the streams that this network has.
+
+        au_features: (B, 12, 25), or None without an AU stream.
+        flow: (B, 3, 28, 28); not looked at without a global stream.
+
+        Returns emotion logits (B, C).
+        """
+        streams: list[Tensor] = []
+        if self.au_stream is not None and au_features is not None:
+            streams.append(
+                self.au_stream(au_features.reshape(-1, len(AUS), PATCH_SIZE, PATCH_SIZE))
+            )
+        if self.global_stream is not None:
+            streams.append(self.global_stream(flow))
+        emotion: Tensor = self.classifier(torch.cat(streams, dim=1))
+        return emotion

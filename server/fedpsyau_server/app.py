@@ -1,0 +1,57 @@
+"""The Flower ServerApp: opens the run folder, takes the sites in, runs the rounds.
+
+It is named by the code-free bundle and loaded from the installed package. The run folder comes
+through the environment, so that nothing of this machine travels in the run's settings.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedpsyau_model.errors import FedPsyAUError
+from fedpsyau_model.exchange import Dismissal, hello
+from fedpsyau_server.flower_link import FlowerLink
+from fedpsyau_server.roster import Roster
+from fedpsyau_server.rounds import RoundLoop
+from fedpsyau_server.run_folder import RunFolder
+
+#: Environment variable that names the run folder.
+RUN_FOLDER_VARIABLE = "FEDPSYAU_RUN_FOLDER"
+
+#: How long the sites are given to hear that the run is complete.
+FAREWELL_SECONDS = 20.0
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run a federation from its last whole round to its end."""
+    logging.getLogger("fedpsyau_server").setLevel(logging.INFO)
+    folder = RunFolder.open(Path(os.environ[RUN_FOLDER_VARIABLE]))
+    settings = folder.config.federation_settings()
+    roster = Roster(hello(settings, folder.config.run_id), folder.config.sites)
+    link = FlowerLink(grid, roster, folder.log_event)
+    try:
+        RoundLoop(folder, link).run()
+    except Exception as error:
+        known = isinstance(error, FedPsyAUError)
+        folder.finish("failed")
+        folder.log_event(
+            "failed",
+            message=str(error) if known else f"{type(error).__name__}: {error}",
+            exit_code=error.exit_code if isinstance(error, FedPsyAUError) else 1,
+        )
+        raise
+    link.dismiss(
+        Dismissal(
+            reason=f"The run is complete after {settings.rounds.rounds} rounds.", exit_code=0
+        ),
+        FAREWELL_SECONDS,
+    )
+    folder.log_event("ended")

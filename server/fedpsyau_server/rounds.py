@@ -1,0 +1,246 @@
+"""The round loop: send every site its model, collect what it trained, fuse, save.
+
+It knows sites by name and does not know how they are reached: that is a `SiteLink`, which is
+Flower in a federation (`flower_link.py`) and can be plain function calls in a simulation.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from fedpsyau_model.emotions import CLASS_NAMES
+from fedpsyau_model.errors import QuorumError
+from fedpsyau_model.exchange import (
+    MalformedMessageError,
+    TrainingOrder,
+    TrainingReport,
+    pack_tensors,
+    unpack_tensors,
+)
+from fedpsyau_model.metrics import uar, uf1
+from fedpsyau_server.fusion import Contribution, Model
+from fedpsyau_server.reply_checks import model_fault, norm_faults, report_fault, update_norm
+from fedpsyau_server.run_folder import ContributionMark, RunFolder
+from fedpsyau_server.strategies import newcomer_model, next_models
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What goes to a site in a round: the order and the packed personal model."""
+
+    order: TrainingOrder
+    model: bytes
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back from a site: report and packed model, or why there is none."""
+
+    site: str
+    report: TrainingReport | None = None
+    model: bytes = b""
+    fault: str | None = None
+
+
+class SiteLink(Protocol):
+    """The way to the sites."""
+
+    def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
+        """Take sites in until all have joined, or `seconds` are over and `enough` have.
+
+        Returns the names of those that are connected; fewer than `enough` if time ran out.
+        """
+
+    def enrolled_clips(self, site: str) -> int:
+        """Training clips that a site named when it joined."""
+
+    def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
+        """Send each site its order; yield replies as they come, for at most `seconds`."""
+
+
+@dataclass
+class _Collected:
+    """Valid replies of a round, and what was wrong with the others."""
+
+    models: dict[str, Model] = field(default_factory=dict)
+    reports: dict[str, TrainingReport] = field(default_factory=dict)
+    norms: dict[str, float] = field(default_factory=dict)
+    quarantined: dict[str, str] = field(default_factory=dict)
+
+    def quarantine(self, site: str, reason: str) -> None:
+        self.quarantined[site] = reason
+        for collection in (self.models, self.reports, self.norms):
+            collection.pop(site, None)
+
+
+class RoundLoop:
+    """One run from its last whole round to its end."""
+
+    def __init__(self, folder: RunFolder, link: SiteLink) -> None:
+        self._folder = folder
+        self._link = link
+        self._settings = folder.config.federation_settings()
+        self._sites = folder.config.sites
+        self._min_sites = min(self._settings.rounds.min_sites, len(self._sites))
+        self._models = folder.models()
+        self._contributions = folder.contributions()
+        self._marks = dict(folder.state.contributions)
+
+    def run(self) -> None:
+        """Run all rounds that are left. Raises QuorumError if too few sites take part."""
+        rounds = self._settings.rounds
+        for number in range(self._folder.state.round + 1, rounds.rounds + 1):
+            first = number == self._folder.state.round + 1
+            present = self._wait(rounds.join_seconds, all_of_them=first and number == 1)
+            self._run_round(number, present)
+        self._folder.finish("completed")
+        self._folder.log_event("completed", rounds=rounds.rounds)
+
+    def _wait(self, seconds: float, all_of_them: bool) -> list[str]:
+        wanted = len(self._sites) if all_of_them else self._min_sites
+        present = self._link.wait_for_sites(wanted, seconds)
+        if len(present) < self._min_sites:
+            raise QuorumError(
+                f"Only {len(present)} of the {len(self._sites)} sites are connected "
+                f"({', '.join(present) or 'none'}), and [rounds] min-sites is {self._min_sites}. "
+                f"Missing after {seconds:.0f} s: "
+                f"{', '.join(sorted(set(self._sites) - set(present)))}. Start their clients, give "
+                "them more time with [rounds] join-seconds, or lower min-sites."
+            )
+        return present
+
+    def _run_round(self, number: int, present: list[str]) -> None:
+        started = time.monotonic()
+        self._folder.log_event("round-started", round=number, sites=present)
+        sent = {site: self._model_for(site) for site in present}
+        collected = self._collect(number, sent)
+        if len(collected.models) < self._min_sites:
+            reasons = "; ".join(f"{site}: {why}" for site, why in collected.quarantined.items())
+            raise QuorumError(
+                f"Round {number} has {len(collected.models)} valid replies, and [rounds] min-sites "
+                f"is {self._min_sites}. {reasons or 'The other sites did not answer in time.'} "
+                f"Go on from round {number - 1} with --resume once the sites are well."
+            )
+        self._contribute(number, collected)
+        self._models = next_models(
+            self._settings.strategy,
+            self._models | sent,
+            self._contributions,
+            frozenset(collected.models),
+        )
+        self._folder.save_round(
+            self._record(number, present, collected, time.monotonic() - started),
+            self._models,
+            collected.models,
+            self._marks,
+        )
+        self._folder.log_event("round-done", round=number, seconds=time.monotonic() - started)
+
+    def _model_for(self, site: str) -> Model:
+        if site in self._models:
+            return self._models[site]
+        if self._contributions:
+            return newcomer_model(self._contributions)
+        return self._folder.initial()
+
+    def _collect(self, number: int, sent: Mapping[str, Model]) -> _Collected:
+        orders = {
+            site: Order(
+                TrainingOrder(
+                    run_id=self._folder.config.run_id,
+                    round=number,
+                    rounds=self._settings.rounds.rounds,
+                ),
+                pack_tensors(model),
+            )
+            for site, model in sent.items()
+        }
+        collected = _Collected()
+        for reply in self._link.exchange(orders, self._settings.rounds.round_seconds):
+            self._take(number, reply, sent[reply.site], collected)
+            self._folder.log_event(
+                "reply", round=number, site=reply.site, answered=len(collected.models),
+                expected=len(sent), fault=collected.quarantined.get(reply.site),
+            )
+        for site, reason in norm_faults(
+            collected.norms, self._settings.rounds.max_update_ratio
+        ).items():
+            collected.quarantine(site, reason)
+            self._folder.log_event("quarantined", round=number, site=site, reason=reason)
+        return collected
+
+    def _take(self, number: int, reply: Reply, sent: Model, collected: _Collected) -> None:
+        site = reply.site
+        fault = reply.fault
+        if reply.report is not None and fault is None:
+            classes = len(CLASS_NAMES[self._settings.network.classes])
+            fault = report_fault(
+                reply.report, site, number, self._link.enrolled_clips(site), classes
+            )
+            if fault is None:
+                try:
+                    model = unpack_tensors(reply.model)
+                    fault = model_fault(model, sent)
+                except MalformedMessageError as error:
+                    fault = str(error)
+            if fault is None:
+                collected.models[site] = model
+                collected.reports[site] = reply.report
+                collected.norms[site] = update_norm(model, sent)
+        if fault is not None:
+            log.warning("round %d: the reply of %s is not used: %s", number, site, fault)
+            collected.quarantine(site, fault)
+
+    def _contribute(self, number: int, collected: _Collected) -> None:
+        """Let fresh replies count, and those of silent sites while they are not too old."""
+        for site, model in collected.models.items():
+            clips = collected.reports[site].train_clips
+            self._contributions[site] = Contribution(model, clips)
+            self._marks[site] = ContributionMark(round=number, clips=clips)
+        oldest = number - self._settings.rounds.max_staleness
+        for site in [site for site, mark in self._marks.items() if mark.round < oldest]:
+            del self._marks[site], self._contributions[site]
+
+    def _record(
+        self, number: int, present: list[str], collected: _Collected, seconds: float
+    ) -> dict[str, Any]:
+        answered = sorted(collected.models)
+        return {
+            "round": number,
+            "seconds": round(seconds, 3),
+            "answered": answered,
+            "silent": sorted(set(self._sites) - set(answered) - set(collected.quarantined)),
+            "absent": sorted(set(self._sites) - set(present)),
+            "quarantined": dict(sorted(collected.quarantined.items())),
+            "contributions": {
+                site: mark.model_dump() for site, mark in sorted(self._marks.items())
+            },
+            "sites": {
+                site: _site_record(collected.reports[site], collected.norms[site])
+                for site in answered
+            },
+        }
+
+
+def _site_record(report: TrainingReport, norm: float) -> dict[str, Any]:
+    record = report.model_dump(
+        exclude={"partition", "run_id", "round", "confusion_received", "confusion_trained"}
+    )
+    for name in ("received", "trained"):
+        cells = np.array(getattr(report, f"confusion_{name}"))
+        side = round(len(cells) ** 0.5)
+        confusion = cells.reshape(side, side)
+        record[name] = {
+            "confusion": confusion.tolist(),
+            "uf1": uf1(confusion),
+            "uar": uar(confusion),
+        }
+    return record | {"update_norm": norm}

@@ -1,0 +1,238 @@
+"""The run folder: everything that a run has produced, whole after every round (design section 7).
+
+    config.json               settings, sites, versions; written once
+    state.json                status, last whole round, who contributed when; the commit point
+    rounds.jsonl              one line for each whole round: counts, losses, confusion matrices
+    events.jsonl              what happened, as it happened; for progress and for the operator
+    initial.safetensors       the model that every site started from
+    models/SITE.safetensors   every site's personal model after the last whole round
+    rounds/0007/models/       the same, for each of the last rounds
+    rounds/0007/replies/      the trained models that the sites sent in that round
+
+A round's folder is written under a temporary name and renamed, then `state.json` is replaced. A
+server that dies at any moment leaves the last whole round, and `RunFolder.open` goes on from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedpsyau_model.atomic_files import PARTIAL, new_folder, write_atomically
+from fedpsyau_model.errors import FedPsyAUError, RunFolderError
+from fedpsyau_model.exchange import pack_tensors, unpack_tensors
+from fedpsyau_model.settings import FederationSettings
+from fedpsyau_server.fusion import Contribution, Model
+
+Status = Literal["running", "completed", "failed", "stopped"]
+
+
+class ContributionMark(BaseModel):
+    """Which reply of a site is its last valid one: its round and its training clips."""
+
+    model_config = ConfigDict(frozen=True)
+
+    round: int
+    clips: int
+
+
+class RunState(BaseModel):
+    """Content of ``state.json``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Status = "running"
+    round: int = 0
+    contributions: dict[str, ContributionMark] = {}
+    personalised: tuple[str, ...] = ()
+
+
+class RunConfig(BaseModel):
+    """Content of ``config.json``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    version: str
+    schema_version: int
+    agreement_hash: str
+    started: str
+    sites: tuple[str, ...]
+    settings: dict[str, Any]
+
+    def federation_settings(self) -> FederationSettings:
+        """The settings of the run."""
+        return FederationSettings.model_validate(self.settings)
+
+
+class RunFolder:
+    """A run on disk. Every write is atomic; reading needs no lock."""
+
+    def __init__(self, path: Path, config: RunConfig, state: RunState) -> None:
+        self.path = path
+        self.config = config
+        self.state = state
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, initial: Model) -> Self:
+        """Make a new run folder; RunFolderError if `path` exists already."""
+        if path.exists():
+            raise RunFolderError(f"The run folder {path} exists already. Give another --run name.")
+        try:
+            with new_folder(path) as partial:
+                write_atomically(partial / "config.json", config.model_dump_json(indent=2))
+                write_atomically(partial / "state.json", RunState().model_dump_json(indent=2))
+                write_atomically(partial / "initial.safetensors", pack_tensors(initial))
+                (partial / "models").mkdir()
+                for name in ("rounds.jsonl", "events.jsonl"):
+                    (partial / name).touch()
+        except OSError as error:
+            raise _cannot_write(path, error) from None
+        return cls(path, config, RunState())
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a run folder; RunFolderError if it is none or is damaged."""
+        try:
+            config = RunConfig.model_validate_json((path / "config.json").read_text())
+            state = RunState.model_validate_json((path / "state.json").read_text())
+        except FileNotFoundError as error:
+            raise RunFolderError(
+                f"{path} is not a run folder: there is no {Path(error.filename).name}. "
+                "Run folders stand below ./runs unless --runs said otherwise."
+            ) from None
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            raise RunFolderError(f"The run folder {path} cannot be read: {error}") from None
+        return cls(path, config, state)
+
+    # Models ---------------------------------------------------------------------------------
+
+    def models(self, round_number: int | None = None) -> dict[str, Model]:
+        """Personal models after a round, the last whole one by default. Round 0 has none."""
+        number = self.state.round if round_number is None else round_number
+        folder = self._round_folder(number) / "models"
+        return {path.stem: self._read_model(path) for path in sorted(folder.glob("*.safetensors"))}
+
+    def replies(self, round_number: int) -> dict[str, Model]:
+        """Trained models that sites sent in a round, as far as they are still kept."""
+        folder = self._round_folder(round_number) / "replies"
+        return {path.stem: self._read_model(path) for path in sorted(folder.glob("*.safetensors"))}
+
+    def initial(self) -> Model:
+        """The model that every site started from."""
+        return self._read_model(self.path / "initial.safetensors")
+
+    def contributions(self) -> dict[str, Contribution]:
+        """Last valid reply of every site that has sent one, from disk."""
+        return {
+            site: Contribution(
+                self._read_model(self._reply_path(mark.round, site)), mark.clips
+            )
+            for site, mark in self.state.contributions.items()
+        }
+
+    def _read_model(self, path: Path) -> Model:
+        try:
+            return unpack_tensors(path.read_bytes())
+        except (OSError, FedPsyAUError) as error:
+            raise RunFolderError(f"The model {path} cannot be read: {error}") from None
+
+    # Rounds ---------------------------------------------------------------------------------
+
+    def save_round(
+        self,
+        record: Mapping[str, Any],
+        models: Mapping[str, Model],
+        replies: Mapping[str, Model],
+        contributions: Mapping[str, ContributionMark],
+    ) -> None:
+        """Write one whole round. Whatever happens before the end, the round before it stays.
+
+        record: the line for rounds.jsonl; its ``round`` must be the one after the last.
+        models: g_k after the round. replies: valid w_k of this round. contributions: whose reply
+        of which round counts from now on.
+        """
+        number = int(record["round"])
+        try:
+            with new_folder(self._round_folder(number)) as partial:
+                for kind, tensors in (("models", models), ("replies", replies)):
+                    (partial / kind).mkdir()
+                    for site, model in tensors.items():
+                        write_atomically(
+                            partial / kind / f"{site}.safetensors", pack_tensors(model)
+                        )
+            lines = [json.dumps(line) for line in self.rounds() if line["round"] < number]
+            lines.append(json.dumps(record))
+            write_atomically(self.path / "rounds.jsonl", "".join(f"{line}\n" for line in lines))
+            self._write_state(
+                RunState(
+                    status="running",
+                    round=number,
+                    contributions=dict(contributions),
+                    personalised=tuple(sorted(models)),
+                )
+            )
+            self._show_latest_models(number, models)
+            self._prune(number)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from None
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """Lines of rounds.jsonl up to the last whole round."""
+        text = (self.path / "rounds.jsonl").read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        return [line for line in lines if line["round"] <= self.state.round]
+
+    def finish(self, status: Status) -> None:
+        """Say how the run ended."""
+        self._write_state(self.state.model_copy(update={"status": status}))
+
+    def _write_state(self, state: RunState) -> None:
+        write_atomically(self.path / "state.json", state.model_dump_json(indent=2))
+        self.state = state
+
+    def _show_latest_models(self, number: int, sites: Iterable[str]) -> None:
+        """Let models/SITE.safetensors be the file of the last round, without copying it."""
+        for site in sites:
+            link = self.path / "models" / f".{site}.safetensors{PARTIAL}"
+            link.unlink(missing_ok=True)
+            os.link(self._round_folder(number) / "models" / f"{site}.safetensors", link)
+            link.replace(self.path / "models" / f"{site}.safetensors")
+
+    def _prune(self, number: int) -> None:
+        """Delete rounds that neither the setting keeps nor a late site's contribution needs."""
+        keep = self.config.federation_settings().rounds.keep_rounds
+        if keep == 0:
+            return
+        needed = {mark.round for mark in self.state.contributions.values()}
+        for folder in self._round_folder(0).parent.glob("[0-9]*"):
+            if int(folder.name) <= number - keep and int(folder.name) not in needed:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _round_folder(self, number: int) -> Path:
+        return self.path / "rounds" / f"{number:04d}"
+
+    def _reply_path(self, number: int, site: str) -> Path:
+        return self._round_folder(number) / "replies" / f"{site}.safetensors"
+
+    # Events ---------------------------------------------------------------------------------
+
+    def log_event(self, event: str, **details: Any) -> None:
+        """Append one line to events.jsonl."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **details})
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+
+def _cannot_write(path: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(
+        f"The run folder {path} cannot be written: {error.strerror or error}. Check space and "
+        "permissions; the last whole round is intact."
+    )

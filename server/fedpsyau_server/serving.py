@@ -1,0 +1,170 @@
+"""Serving one run: make or reopen its folder, start Flower, follow the run to its end."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fedpsyau_model import __version__
+from fedpsyau_model.addresses import require_protected
+from fedpsyau_model.errors import FedPsyAUError, FlowerRuntimeError, RunFolderError
+from fedpsyau_model.exchange import SCHEMA_VERSION, disagreement
+from fedpsyau_model.settings import FederationSettings
+from fedpsyau_server.run_folder import RunConfig, RunFolder
+from fedpsyau_server.superlink import require_free, superlink
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the run's events, and between two (costly) questions to Flower.
+EVENT_POLL = 0.3
+STATUS_POLL = 30.0
+
+
+class RunFailedError(FedPsyAUError):
+    """The run ended early; the exit code is that of its cause."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
+    """Make the folder of a new run, with the model that all sites start from.
+
+    name: the folder's name below ``[server] runs``; default from date and strategy.
+    """
+    require_protected(settings.server.listen, "--listen")
+    require_free(settings.server.listen)
+    from fedpsyau_server.initial_model import initial_model
+
+    now = datetime.datetime.now(datetime.UTC)
+    config = RunConfig(
+        run_id=uuid.uuid4().hex,
+        version=__version__,
+        schema_version=SCHEMA_VERSION,
+        agreement_hash=settings.agreement_hash(),
+        started=now.isoformat(timespec="seconds"),
+        sites=settings.server.sites,
+        settings=settings.as_dict(),
+    )
+    name = name or f"{now:%Y%m%d-%H%M%S}-{settings.strategy.name}"
+    return RunFolder.create(settings.server.runs / name, config, initial_model(settings))
+
+
+def resumed_run(path: Path) -> RunFolder:
+    """Open a run folder to go on with; RunFolderError if there is nothing left to do."""
+    folder = RunFolder.open(path)
+    settings = folder.config.federation_settings()
+    if folder.state.round >= settings.rounds.rounds:
+        raise RunFolderError(f"The run {path} is complete after {folder.state.round} rounds.")
+    difference = disagreement(
+        {
+            "version": __version__,
+            "schema_version": SCHEMA_VERSION,
+            "agreement_hash": settings.agreement_hash(),
+        },
+        folder.config.model_dump(),
+        "this server",
+        "the run",
+    )
+    if difference:
+        raise RunFolderError(
+            f"The run {path} cannot go on here: they differ in {difference}. Use the fedpsyau "
+            "version that started it, and leave its config.json as it was written."
+        )
+    return folder
+
+
+def serve_run(folder: RunFolder) -> None:
+    """Run the federation of a run folder to its end, logging what happens.
+
+    Raises RunFailedError with the cause's message and exit code, AddressInUseError, or
+    FlowerRuntimeError. Whatever happens, no process of ours is left.
+    """
+    listen = folder.config.federation_settings().server.listen
+    require_protected(listen, "[server] listen")
+    log.info("run folder %s", folder.path)
+    try:
+        with superlink(listen, folder.path) as link:
+            events = _Events(folder.path / "events.jsonl")
+            run_id = link.submit()
+            log.info("listening on %s for %s", listen, ", ".join(folder.config.sites))
+            _follow(link.status, run_id, events, link.process.last_lines)
+    except KeyboardInterrupt:
+        folder = RunFolder.open(folder.path)
+        folder.finish("stopped")
+        log.warning("stopped after round %d; go on with: fedpsyau-server --resume %s",
+                    folder.state.round, folder.path)
+        raise
+
+
+class _Events:
+    """New lines of a growing events.jsonl."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = path.stat().st_size
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        with self._path.open("rb") as stream:
+            stream.seek(self._read)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                yield json.loads(line)
+
+
+def _follow(
+    status: Callable[[int], str], run_id: int, events: _Events, last_lines: Callable[[], str]
+) -> None:
+    next_question = time.monotonic() + STATUS_POLL
+    while True:
+        if _tell_until_end(events):
+            return
+        if time.monotonic() > next_question:
+            next_question = time.monotonic() + STATUS_POLL
+            now = status(run_id)
+            if now.startswith("finished") and not _tell_until_end(events):
+                raise FlowerRuntimeError(
+                    f"Flower ended the run ({now}) without a word from it. The end of its log:\n"
+                    f"{last_lines()}"
+                )
+        time.sleep(EVENT_POLL)
+
+
+def _tell_until_end(events: _Events) -> bool:
+    """Log what is new; True if the run has come to its end, RunFailedError if to a bad one."""
+    for event in events.new():
+        _tell(event)
+        if event["event"] == "failed":
+            raise RunFailedError(event["message"], event["exit_code"])
+        if event["event"] == "ended":
+            return True
+    return False
+
+
+def _tell(event: dict[str, Any]) -> None:
+    kind = event["event"]
+    if kind == "joined":
+        log.info("%s joined (%d training clips)", event["site"], event["clips"])
+    elif kind == "refused":
+        log.warning("refused: %s", event["reason"])
+    elif kind == "round-started":
+        log.info("round %d with %d sites", event["round"], len(event["sites"]))
+    elif kind == "reply" and event["fault"]:
+        log.warning("round %d: %s is not used: %s", event["round"], event["site"], event["fault"])
+    elif kind == "reply":
+        log.info("round %d: %s answered (%d of %d)",
+                 event["round"], event["site"], event["answered"], event["expected"])
+    elif kind == "quarantined":
+        log.warning("round %d: %s is not used: %s",
+                    event["round"], event["site"], event["reason"])
+    elif kind == "round-done":
+        log.info("round %d done in %.1f s", event["round"], event["seconds"])

@@ -1,0 +1,145 @@
+"""Flower's SuperLink and its one run, supervised: start, watch, stop.
+
+The SuperLink and everything it starts live in a private Flower home and end with this process.
+Only the Fleet port is for sites; the control interface stays on loopback.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import httpx
+
+from fedpsyau_model.addresses import split_address
+from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
+from fedpsyau_model.errors import AddressInUseError, FlowerRuntimeError
+from fedpsyau_server.app import RUN_FOLDER_VARIABLE
+
+log = logging.getLogger(__name__)
+
+#: Name under which the private Flower home knows our SuperLink.
+_CONNECTION = "local"
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class SuperLink:
+    """A running SuperLink."""
+
+    process: ChildProcess
+    environment: dict[str, str]
+    home: Path
+
+    def submit(self) -> int:
+        """Start the run of the code-free bundle; returns Flower's number of the run."""
+        bundle = self.home / "bundle"
+        with resources.as_file(resources.files("fedpsyau_server") / "bundle") as source:
+            shutil.copytree(source, bundle)
+        answer = self._flwr("run", str(bundle), _CONNECTION)
+        try:
+            return int(answer["run-id"])
+        except (KeyError, ValueError):
+            raise FlowerRuntimeError(
+                f"Flower did not start the run: {answer.get('error-message', answer)}. "
+                f"Its log is {self.process.log_file}."
+            ) from None
+
+    def status(self, run_id: int) -> str:
+        """Flower's status of a run, like ``running`` or ``finished:completed``."""
+        answer = self._flwr("list", _CONNECTION, "--run-id", str(run_id))
+        runs = answer.get("runs") or [{}]
+        return str(runs[0].get("status", "unknown"))
+
+    def _flwr(self, *arguments: str) -> dict[str, object]:
+        finished = subprocess.run(
+            [script("flwr"), *arguments, "--format", "json"],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        # The exit code is not to be trusted; the answer is.
+        try:
+            answer = json.loads(finished.stdout)
+        except json.JSONDecodeError:
+            raise FlowerRuntimeError(
+                f"`flwr {arguments[0]}` gave no JSON: {finished.stderr.strip()[-500:]}"
+            ) from None
+        return answer if isinstance(answer, dict) else {}
+
+
+@contextmanager
+def superlink(listen: str, run_folder: Path) -> Iterator[SuperLink]:
+    """Run a SuperLink whose Fleet port is `listen` (HOST:PORT); it ends with the block.
+
+    Raises AddressInUseError if the port is taken, FlowerRuntimeError if it does not start.
+    """
+    require_free(listen)
+    with tempfile.TemporaryDirectory(prefix="fedpsyau-server-") as name:
+        home = Path(name)
+        control = f"127.0.0.1:{free_port()}"
+        environment = flower_environment(home) | {RUN_FOLDER_VARIABLE: str(run_folder.resolve())}
+        (home / "config.toml").write_text(
+            f'[superlink]\ndefault = "{_CONNECTION}"\n\n'
+            f'[superlink.{_CONNECTION}]\naddress = "{control}"\ninsecure = true\n'
+        )
+        command = [
+            script("flower-superlink"),
+            *_transport_flags(),
+            *("--host", "127.0.0.1", "--port", control.rpartition(":")[2]),
+            *("--fleet-api-address", listen),
+            "--disable-runtime-dependency-installation",
+        ]
+        with ChildProcess(command, run_folder / "superlink.log", environment) as process:
+            _wait_until_healthy(process, control)
+            yield SuperLink(process, environment, home)
+
+
+def require_free(listen: str) -> None:
+    """Raise AddressInUseError if something listens on HOST:PORT already."""
+    host, port = split_address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise AddressInUseError(
+                f"The server cannot listen on {listen}: {error.strerror}. Another server may be "
+                "running there; stop it, or choose another address with --listen and tell the "
+                "sites."
+            ) from None
+
+
+def _transport_flags() -> list[str]:
+    """Flags of the Fleet port's protection. Plaintext, which callers allow on loopback only."""
+    return ["--insecure"]
+
+
+def _wait_until_healthy(process: ChildProcess, control: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.return_code is not None:
+            break
+        try:
+            if httpx.get(f"http://{control}/health", timeout=2, trust_env=False).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    raise FlowerRuntimeError(
+        f"Flower's SuperLink did not start (exit code {process.return_code}). The end of its log "
+        f"{process.log_file}:\n{process.last_lines()}"
+    )

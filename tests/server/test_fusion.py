@@ -1,0 +1,210 @@
+"""P-FedProx as a pure function, against numbers worked out by hand and an independent oracle."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from fedpsyau_server.fusion import Contribution, fuse_mean, fuse_personalised, mixing_matrix
+from hypothesis import given
+from hypothesis import strategies as st
+
+CLIPS = {"a": 10, "b": 30, "c": 60}
+
+
+def contribution(value: float, clips: int) -> Contribution:
+    return Contribution({"w": np.full((2, 2), value, dtype=np.float32)}, clips)
+
+
+def random_contributions(clips: Mapping[str, int], seed: int = 0) -> dict[str, Contribution]:
+    generator = np.random.default_rng(seed)
+    return {
+        site: Contribution(
+            {
+                "conv.weight": generator.normal(size=(3, 4, 2)).astype(np.float32),
+                "bias": generator.normal(scale=1e-3, size=5).astype(np.float32),
+            },
+            count,
+        )
+        for site, count in clips.items()
+    }
+
+
+def by_definition(
+    contributions: Mapping[str, Contribution], theta: Mapping[str, float]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Design section 6 written down word for word, with a sum over j != k for each k."""
+    fused = {}
+    for k, own in contributions.items():
+        others = [contributions[j] for j in contributions if j != k]
+        fused[k] = {
+            name: theta[k] * tensor.astype(np.float64)
+            + (1 - theta[k])
+            * sum(o.clips * o.model[name].astype(np.float64) for o in others)
+            / sum(o.clips for o in others)
+            for name, tensor in own.model.items()
+        }
+    return fused
+
+
+def test_three_sites_by_hand() -> None:
+    fused = fuse_personalised(
+        {"a": contribution(1.0, 10), "b": contribution(2.0, 30), "c": contribution(4.0, 60)}, 0.9
+    )
+    # a: 0.9 * 1 + 0.1 * (30*2 + 60*4)/90; b: 0.9 * 2 + 0.1 * (10*1 + 60*4)/70; c likewise
+    assert fused["a"]["w"] == pytest.approx(np.full((2, 2), 0.9 + 0.1 * 300 / 90), rel=1e-6)
+    assert fused["b"]["w"] == pytest.approx(np.full((2, 2), 1.8 + 0.1 * 250 / 70), rel=1e-6)
+    assert fused["c"]["w"] == pytest.approx(np.full((2, 2), 3.6 + 0.1 * 70 / 40), rel=1e-6)
+
+
+def test_mixing_matrix_by_hand() -> None:
+    expected = [
+        [0.9, 0.1 * 30 / 90, 0.1 * 60 / 90],
+        [0.1 * 10 / 70, 0.9, 0.1 * 60 / 70],
+        [0.1 * 10 / 40, 0.1 * 30 / 40, 0.9],
+    ]
+    assert mixing_matrix(CLIPS, 0.9) == pytest.approx(np.array(expected))
+
+
+@given(
+    clips=st.lists(st.integers(1, 5000), min_size=1, max_size=9),
+    theta=st.floats(0, 1),
+)
+def test_rows_of_the_mixing_matrix_sum_to_one(clips: list[int], theta: float) -> None:
+    matrix = mixing_matrix({f"site{i}": n for i, n in enumerate(clips)}, theta)
+    assert matrix.sum(axis=1) == pytest.approx(np.ones(len(clips)), abs=1e-12)
+    assert (matrix >= 0).all()
+
+
+@given(
+    clips=st.lists(st.integers(1, 5000), min_size=2, max_size=6),
+    theta=st.floats(0, 1),
+    seed=st.integers(0, 1000),
+)
+def test_equals_the_definition_and_the_mixing_matrix(
+    clips: list[int], theta: float, seed: int
+) -> None:
+    counts = {f"site{i}": n for i, n in enumerate(clips)}
+    contributions = random_contributions(counts, seed)
+    fused = fuse_personalised(contributions, theta)
+    expected = by_definition(contributions, dict.fromkeys(counts, theta))
+    matrix = mixing_matrix(counts, theta)
+    for row, site in enumerate(sorted(counts)):
+        for name, tensor in fused[site].items():
+            assert tensor == pytest.approx(expected[site][name], rel=1e-6, abs=1e-7)
+            mixed = sum(
+                matrix[row, column] * contributions[other].model[name].astype(np.float64)
+                for column, other in enumerate(sorted(counts))
+            )
+            assert tensor == pytest.approx(mixed, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("theta", [0.0, 0.3, 0.9, 1.0])
+def test_equal_models_are_a_fixed_point_bit_for_bit(theta: float) -> None:
+    model = random_contributions({"a": 1})["a"].model
+    fused = fuse_personalised({site: Contribution(model, n) for site, n in CLIPS.items()}, theta)
+    for site in CLIPS:
+        for name, tensor in model.items():
+            assert np.array_equal(fused[site][name], tensor)
+
+
+@pytest.mark.parametrize("theta", [0.0, 0.9])
+def test_a_lone_site_keeps_its_model(theta: float) -> None:
+    alone = random_contributions({"a": 7})
+    fused = fuse_personalised(alone, theta)
+    for name, tensor in alone["a"].model.items():
+        assert np.array_equal(fused["a"][name], tensor)
+    assert mixing_matrix({"a": 7}, theta).tolist() == [[1.0]]
+
+
+def test_theta_one_is_local_training_bit_for_bit() -> None:
+    contributions = random_contributions(CLIPS)
+    fused = fuse_personalised(contributions, 1.0)
+    for site, own in contributions.items():
+        for name, tensor in own.model.items():
+            assert np.array_equal(fused[site][name], tensor)
+
+
+def test_theta_of_the_clip_share_is_fedavg() -> None:
+    contributions = random_contributions(CLIPS)
+    shares = {site: clips / sum(CLIPS.values()) for site, clips in CLIPS.items()}
+    personalised = fuse_personalised(contributions, shares)
+    mean = fuse_mean(contributions)
+    for site in CLIPS:
+        for name, tensor in mean.items():
+            assert personalised[site][name] == pytest.approx(tensor, rel=1e-6, abs=1e-9)
+
+
+def test_fedavg_by_hand() -> None:
+    mean = fuse_mean({"a": contribution(1.0, 1), "b": contribution(5.0, 3)})
+    assert np.array_equal(mean["w"], np.full((2, 2), 4.0, dtype=np.float32))
+
+
+def test_the_order_of_replies_makes_no_bit_of_difference() -> None:
+    contributions = random_contributions({**CLIPS, "d": 7, "e": 1547}, seed=3)
+    reference, reference_mean = fuse_personalised(contributions, 0.9), fuse_mean(contributions)
+    for order in itertools.islice(itertools.permutations(contributions), 0, 120, 7):
+        shuffled = {site: contributions[site] for site in order}
+        fused, mean = fuse_personalised(shuffled, 0.9), fuse_mean(shuffled)
+        for name in reference_mean:
+            assert mean[name].tobytes() == reference_mean[name].tobytes()
+            for site in contributions:
+                assert fused[site][name].tobytes() == reference[site][name].tobytes()
+
+
+def test_float_buffers_are_fused_and_integer_buffers_are_not() -> None:
+    def with_buffers(mean: float, batches: int) -> dict[str, np.ndarray]:
+        return {
+            "bn.running_mean": np.array([mean], dtype=np.float32),
+            "bn.num_batches_tracked": np.array(batches, dtype=np.int64),
+        }
+
+    contributions = {
+        "a": Contribution(with_buffers(1.0, 3), 1),
+        "b": Contribution(with_buffers(3.0, 8), 1),
+    }
+    fused = fuse_personalised(contributions, 0.75)
+    assert fused["a"]["bn.running_mean"] == pytest.approx(0.75 * 1 + 0.25 * 3)
+    assert fused["b"]["bn.running_mean"] == pytest.approx(0.75 * 3 + 0.25 * 1)
+    for site, batches in (("a", 3), ("b", 8)):
+        kept = fused[site]["bn.num_batches_tracked"]
+        assert kept.dtype == np.int64
+        assert kept == batches
+    assert "bn.num_batches_tracked" not in fuse_mean(contributions)
+
+
+def test_dtypes_stay_and_inputs_are_not_changed() -> None:
+    contributions = random_contributions(CLIPS)
+    before = {site: {n: t.copy() for n, t in c.model.items()} for site, c in contributions.items()}
+    fused = fuse_personalised(contributions, 0.5)
+    for site, own in contributions.items():
+        for name, tensor in own.model.items():
+            assert fused[site][name].dtype == np.float32
+            assert np.array_equal(tensor, before[site][name])
+            assert not np.shares_memory(fused[site][name], tensor)
+
+
+def test_a_dominant_site_loses_no_precision() -> None:
+    # N - n_k = 1 beside n_k = 10^6: the leave-one-out difference must not cancel the others away.
+    contributions = {"big": contribution(1000.0, 1_000_000), "small": contribution(0.001, 1)}
+    fused = fuse_personalised(contributions, 0.0)
+    assert fused["big"]["w"] == pytest.approx(np.full((2, 2), 0.001), rel=1e-4)
+
+
+@pytest.mark.parametrize("theta", [-0.1, 1.1, float("nan")])
+def test_theta_outside_its_range_is_refused(theta: float) -> None:
+    with pytest.raises(ValueError, match="theta"):
+        fuse_personalised(random_contributions(CLIPS), theta)
+
+
+@pytest.mark.parametrize("clips", [0, -3])
+def test_clip_counts_must_be_positive(clips: int) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        fuse_personalised({"a": contribution(1.0, clips), "b": contribution(1.0, 5)}, 0.9)
+
+
+def test_nothing_to_fuse_is_refused() -> None:
+    with pytest.raises(ValueError, match="no site"):
+        fuse_mean({})
