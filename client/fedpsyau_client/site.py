@@ -117,8 +117,9 @@ class Site:
         if not refusal:
             run = self._load(hello.run_id, settings)
             counts = (len(run.training), len(run.held_out))
-            log.info("joined run %s with %d training clips and %d held out",
-                     hello.run_id[:8], *counts)
+            log.info(
+                "joined run %s with %d training clips and %d held out", hello.run_id[:8], *counts
+            )
         return Introduction(
             partition=self.partition,
             instance=self.state.instance,

@@ -68,7 +68,10 @@ def _wait_for_server(settings: ClientSettings) -> None:
                 "the address is the one it listens on, and that no firewall is in between."
             )
         if not told:
-            log.info("no server at %s yet, trying for %.0f s",
-                     settings.superlink, settings.connect_seconds)
+            log.info(
+                "no server at %s yet, trying for %.0f s",
+                settings.superlink,
+                settings.connect_seconds,
+            )
             told = True
         time.sleep(CONNECT_POLL)
