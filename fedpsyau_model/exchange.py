@@ -185,9 +185,11 @@ def pack_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
 def unpack_tensors(data: bytes) -> Tensors:
     """Read what `pack_tensors` made; MalformedMessageError if it is anything else."""
     try:
-        return safetensors.numpy.load(data)
+        tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise MalformedMessageError(f"A model in a message cannot be read: {error}.") from None
+    # The library gives them in an order that differs from call to call; sums must not.
+    return {name: tensors[name] for name in sorted(tensors)}
 
 
 def require_schema(schema_version: int, what: str) -> None:
