@@ -22,11 +22,9 @@ def summary_rows(tables: RunTables) -> list[Row]:
     model has the lowest UF1; the row is left out if no site holds out any clip.
     """
     last, worst = tables.last, tables.last.worst()
-    counted = len(last.replies)
+    counted = f"{len(last.replies)} site{'s' if len(last.replies) != 1 else ''}"
     rows = [
-        _summary_row(
-            last, f"mean over {counted} sites", last.mean("received"), last.mean("trained")
-        ),
+        _summary_row(last, f"mean over {counted}", last.mean("received"), last.mean("trained")),
         _summary_row(last, "pooled counts", last.pooled("received"), last.pooled("trained")),
     ]
     if worst is not None:

@@ -172,7 +172,7 @@ def read_tables(folder: RunFolder) -> RunTables:
         )
     try:
         rounds = tuple(_read_round(line) for line in lines)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFolderError(
             f"A line of {folder.path / 'rounds.jsonl'} is not one of fedpsyau "
             f"{folder.config.version} ({type(error).__name__}: {error}). It was edited or written "
