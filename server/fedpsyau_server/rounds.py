@@ -98,15 +98,9 @@ class RoundLoop:
     def run(self) -> None:
         """Run all rounds that are left. Raises QuorumError if too few sites take part."""
         rounds = self._settings.rounds
-<<<<<<< HEAD
-        first = self._folder.state.round + 1
-        for number in range(first, rounds.rounds + 1):
-            present = self._wait(rounds.join_seconds, all_of_them=number == first)
-=======
         wanted = self._expected_sites()
         for number in range(self._folder.state.round + 1, rounds.rounds + 1):
             present = self._wait(wanted, rounds.join_seconds)
->>>>>>> report
             self._run_round(number, present)
             wanted = self._min_sites
         self._folder.finish("completed")

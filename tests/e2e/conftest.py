@@ -5,8 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from fedpsyau_model.child_process import free_port
 from processes import Federation, run
+
+from fedpsyau_model.child_process import free_port
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedpsyau_model.child_process import free_port
 from processes import SCRIPTS, clean_environment, run
 from safetensors.numpy import load_file, save_file
+
+from fedpsyau_model.child_process import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -84,8 +85,10 @@ def test_nan_in_features(data: Path) -> None:
     import hashlib
 
     folder = data / PARTITION
-    tensors = {name: np.array(tensor) for name, tensor in
-               load_file(folder / "features.safetensors").items()}
+    tensors = {
+        name: np.array(tensor)
+        for name, tensor in load_file(folder / "features.safetensors").items()
+    }
     tensors["flow"][2, 0, 3, 3] = np.nan
     save_file(tensors, folder / "features.safetensors")
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -78,7 +78,9 @@ def test_each_model_equals_an_independent_computation_from_the_replies(
     for number in range(1, ROUNDS + 1):
         replies = models_of(finished.run_folder, number, "replies")
         models = models_of(finished.run_folder, number, "models")
-        clips = {site: finished.rounds()[number - 1]["sites"][site]["train_clips"] for site in SITES}
+        clips = {
+            site: finished.rounds()[number - 1]["sites"][site]["train_clips"] for site in SITES
+        }
         for site in SITES:
             others = [other for other in SITES if other != site]
             for name, trained in replies[site].items():
@@ -100,8 +102,10 @@ def test_batch_norm_statistics_and_integers_stay_at_the_site(finished: Federatio
     personal = load_file(finished.folder / "state" / "dfme_c1" / "personal.safetensors")
     stayed = personal.keys() - travelled.keys()
     assert stayed
-    assert all(name.rpartition(".")[2] in {"running_mean", "running_var", "num_batches_tracked"}
-               for name in stayed)
+    assert all(
+        name.rpartition(".")[2] in {"running_mean", "running_var", "num_batches_tracked"}
+        for name in stayed
+    )
     assert travelled.keys() < personal.keys()
 
 
@@ -122,9 +126,7 @@ def test_every_site_keeps_its_own_trained_model_with_provenance(finished: Federa
         assert provenance["synthetic"] is True
 
 
-def test_same_seed_same_numbers(
-    finished: Federation, tmp_path: Path, twin: Path
-) -> None:
+def test_same_seed_same_numbers(finished: Federation, tmp_path: Path, twin: Path) -> None:
     again = whole_run(tmp_path, twin)
     for one, other in zip(finished.rounds(), again.rounds(), strict=True):
         for site in SITES:

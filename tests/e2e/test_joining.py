@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from processes import Federation, clean_environment
+
 from fedpsyau_model import __version__
 from fedpsyau_model.errors import (
     JoinRefusedError,
@@ -14,7 +16,6 @@ from fedpsyau_model.errors import (
     QuorumError,
     UnknownPartitionError,
 )
-from processes import Federation, clean_environment
 
 pytestmark = pytest.mark.e2e
 

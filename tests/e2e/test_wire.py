@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fedpsyau_model.child_process import free_port
 from processes import Federation
+
+from fedpsyau_model.child_process import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -88,4 +89,3 @@ def test_only_models_and_counts_leave_a_site(new_federation: Callable[..., Feder
     assert rounds * model_bytes < len(sent) < rounds * model_bytes * 1.02 + 200_000
     for word in private_words(federation, "dfme_c1"):
         assert word.encode() not in sent, f"{word!r} left the site"
-
