@@ -157,11 +157,14 @@ class RunFolder:
     ) -> None:
         """Write one whole round. Whatever happens before the end, the round before it stays.
 
-        record: the line for rounds.jsonl; its ``round`` must be the one after the last.
+        record: the line for rounds.jsonl; its ``round`` must be the one after the last, or it is a
+        ValueError.
         models: g_k after the round. replies: valid w_k of this round. contributions: whose reply
         of which round counts from now on.
         """
         number = int(record["round"])
+        if number != self.state.round + 1:
+            raise ValueError(f"round {number} does not follow round {self.state.round}")
         try:
             with new_folder(self._round_folder(number)) as partial:
                 for kind, tensors in (("models", models), ("replies", replies)):
@@ -170,7 +173,7 @@ class RunFolder:
                         write_atomically(
                             partial / kind / f"{site}.safetensors", pack_tensors(model)
                         )
-            lines = [json.dumps(line) for line in self.rounds() if line["round"] < number]
+            lines = [json.dumps(line) for line in self.rounds()]
             lines.append(json.dumps(record))
             write_atomically(self.path / "rounds.jsonl", "".join(f"{line}\n" for line in lines))
             self._show_latest_models(number, models)

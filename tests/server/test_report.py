@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,6 @@ RECEIVED = {
     "big": [[30, 10, 10], [8, 6, 6], [9, 6, 15]],
     "small": [[2, 1, 0], [0, 2, 0], [0, 0, 1]],
 }
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def site(name: str, clips: int, **options: Any) -> PlainSite:

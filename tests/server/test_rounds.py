@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,6 @@ from fedpsyau_model.errors import QuorumError
 from fedpsyau_server.fusion import Model
 from fedpsyau_server.rounds import Reply, RoundLoop
 from fedpsyau_server.run_folder import RunFolder
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def run(

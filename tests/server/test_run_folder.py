@@ -109,6 +109,15 @@ def test_the_models_shown_are_those_of_the_last_round_and_no_copies(tmp_path: Pa
     assert len(list((tmp_path / "run" / "models").iterdir())) == len(SITES)
 
 
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_round_that_does_not_follow_the_last_is_refused(tmp_path: Path, number: int) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    save(folder, 1)
+    with pytest.raises(ValueError, match=f"round {number} does not follow round 1"):
+        save(folder, number)
+    assert_whole(tmp_path / "run", 1)
+
+
 def test_the_end_is_kept(tmp_path: Path) -> None:
     folder = new_run(tmp_path / "run", SITES)
     save(folder, 1)
@@ -207,7 +216,6 @@ def steps_of_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_a_crash_at_any_step_leaves_the_last_whole_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # slow, and of no matter without a real crash
     steps = steps_of_a_round(tmp_path, monkeypatch)
     assert steps > 25  # 6 models, the lines, the state: each written, flushed and renamed
     rounds_after_crash = []
@@ -234,7 +242,6 @@ def test_models_shown_are_never_older_than_the_last_whole_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # After the last round nobody would come to put them right.
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # slow, and of no matter without a real crash
     steps = steps_of_a_round(tmp_path, monkeypatch)
     for step in range(1, steps + 1):
         path = tmp_path / f"step{step}"
