@@ -51,6 +51,18 @@ class OutputExistsError(FedPsyAUError):
     exit_code = 14
 
 
+class OutputWriteError(FedPsyAUError):
+    """An output cannot be written: the disk is full, or the place may not be written to."""
+
+    exit_code = 15
+
+
+class TooFewSubjectsError(FedPsyAUError):
+    """There are fewer subjects than a split by subject needs."""
+
+    exit_code = 16
+
+
 class UnknownPartitionError(FedPsyAUError):
     """A partition name is not one of the federation's sites."""
 

@@ -81,4 +81,3 @@ def _allowed(schema: dict[str, Any]) -> str:
     kinds = {"boolean": "true, false", "integer": "integer", "number": "number", "array": "list"}
     kind = kinds.get(schema.get("type", ""), "text")
     return " ".join([kind, ", ".join(bounds)]).strip()
-

@@ -132,7 +132,10 @@ def parse_clip_table(text: str, source: str) -> ClipTable:
 
     source: what messages call the file. Raises DataDamagedError naming row and column at fault.
     """
-    rows = list(csv.reader(io.StringIO(text)))
+    try:
+        rows = list(csv.reader(io.StringIO(text), strict=True))
+    except csv.Error as error:
+        raise DataDamagedError(f"{source} is not a CSV file: {error}.") from None
     if not rows or tuple(rows[0]) != COLUMNS:
         raise DataDamagedError(
             f"{source} has the columns {', '.join(rows[0]) if rows else '(none)'}; they must be "

@@ -62,14 +62,13 @@ def join(
     )
     agreed = load_settings(FederationSettings, config) if config else None
     logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s {settings.partition} %(message)s",
+        level=logging.INFO,
+        format=f"%(asctime)s {settings.partition} %(message)s",
         datefmt="%H:%M:%S",
     )
     for noisy in ("flwr", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    print_notice(
-        f"plaintext to {settings.superlink}; this is allowed because it is this machine."
-    )
+    print_notice(f"plaintext to {settings.superlink}; this is allowed because it is this machine.")
     typer.echo(take_part(settings, agreed))
 
 

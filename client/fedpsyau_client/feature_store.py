@@ -7,11 +7,7 @@ A store holds what the network reads and nothing from which a face could be show
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +15,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from fedpsyau_client.atomic_folder import written_whole
 from fedpsyau_client.clip_table import (
     ClipTable,
     check_clip_table,
     format_clip_table,
     parse_clip_table,
+)
+from fedpsyau_client.features_file import (
+    FLOW_SHAPE,
+    ROIS_SHAPE,
+    Floats,
+    check_finite,
+    check_shapes,
+    map_features,
+    write_features,
 )
 from fedpsyau_client.manifest import (
     CLIPS_NAME,
@@ -62,22 +66,9 @@ __all__ = [
     "write_feature_store",
 ]
 
-#: Shape of one clip's global flow: u, v (pixels of the 28 grid) and optical strain.
-FLOW_SHAPE: tuple[int, ...] = (3, 28, 28)
-
-#: Shape of one clip's patches: point, channel (u, v in pixels of the 128 grid; strain), 5x5.
-ROIS_SHAPE: tuple[int, ...] = (POINT_COUNT, 3, 5, 5)
-
-Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 _CURE = "Prepare the partition again, or copy the folder again from where it was prepared."
-
-#: Clips whose ids a message lists before it stops.
-_LISTED_CLIPS = 5
-
-#: Clips that are looked at together for NaN and infinity, to keep memory small.
-_CLIPS_PER_CHECK = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +117,7 @@ def list_partitions(data_dir: Path) -> list[str]:
     return sorted(
         folder.name
         for folder in data_dir.iterdir()
-        if re.match(PARTITION_PATTERN, folder.name) and (folder / MANIFEST_NAME).is_file()
+        if re.fullmatch(PARTITION_PATTERN, folder.name) and (folder / MANIFEST_NAME).is_file()
     )
 
 
@@ -150,15 +141,11 @@ def open_feature_store(folder: Path, verify: bool = True) -> FeatureStore:
     _check_file(folder / CLIPS_NAME, manifest.files.clips, verify)
     _check_file(folder / FEATURES_NAME, manifest.files.features, verify)
     clips = _read_clips(folder / CLIPS_NAME)
-    if count_clips(clips) != manifest.counts:
-        raise DataDamagedError(
-            f"{folder / CLIPS_NAME} does not fit {MANIFEST_NAME}: it counts "
-            f"{count_clips(clips)}, the manifest {manifest.counts}. {_CURE}"
-        )
-    flow, rois = _map_features(folder / FEATURES_NAME)
-    _check_shapes(flow, rois, len(clips), str(folder / FEATURES_NAME))
+    _check_counts(count_clips(clips), manifest.counts, folder)
+    flow, rois = map_features(folder / FEATURES_NAME)
+    check_shapes(flow, rois, len(clips), str(folder / FEATURES_NAME))
     if verify:
-        _check_finite(flow, rois, clips, str(folder / FEATURES_NAME))
+        check_finite(flow, rois, clips.clip, str(folder / FEATURES_NAME))
     return FeatureStore(folder, manifest, clips, flow, rois)
 
 
@@ -180,23 +167,20 @@ def write_feature_store(
     preprocessing: how the features were made (flow method, sizes, units); plain JSON values.
     replace: put the new store in the place of one that is already there.
 
-    Raises OutputExistsError if `folder` exists and `replace` is off, UnknownPartitionError if the
-    partition has no usable name, DataDamagedError if table and arrays don't fit together or hold
-    NaN or infinity. Whatever is raised, `folder` is as it was before.
+    Raises OutputExistsError if `folder` is there and `replace` is off, or it is no feature store;
+    UnknownPartitionError if the partition has no usable name; DataDamagedError if table and arrays
+    don't fit together or hold NaN or infinity; OutputWriteError if the disk refuses. Whatever is
+    raised, `folder` is as it was before.
     """
     _check_target(folder, partition, replace)
     check_clip_table(clips, "The clip table")
     flow = np.ascontiguousarray(flow, dtype=np.float32)
     rois = np.ascontiguousarray(rois, dtype=np.float32)
-    _check_shapes(flow, rois, len(clips), "The features")
-    _check_finite(flow, rois, clips, "The features")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden and no valid partition name, so that nothing takes a half-written store for data.
-    temporary = folder.parent / f".{partition}.{secrets.token_hex(4)}.partial"
-    temporary.mkdir()
-    try:
-        save_file({"flow": flow, "rois": rois}, temporary / FEATURES_NAME)
-        (temporary / CLIPS_NAME).write_text(format_clip_table(clips), encoding="utf-8")
+    check_shapes(flow, rois, len(clips), "The features")
+    check_finite(flow, rois, clips.clip, "The features")
+    with written_whole(folder, replace) as unfinished:
+        write_features(unfinished / FEATURES_NAME, flow, rois)
+        (unfinished / CLIPS_NAME).write_text(format_clip_table(clips), encoding="utf-8")
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             fedpsyau_version=__version__,
@@ -208,17 +192,11 @@ def write_feature_store(
             preprocessing=dict(preprocessing),
             counts=count_clips(clips),
             files=StoredFiles(
-                clips=_describe_file(temporary / CLIPS_NAME),
-                features=_describe_file(temporary / FEATURES_NAME),
+                clips=_describe_file(unfinished / CLIPS_NAME),
+                features=_describe_file(unfinished / FEATURES_NAME),
             ),
         )
-        (temporary / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-        _flush(temporary / FEATURES_NAME, temporary / CLIPS_NAME, temporary / MANIFEST_NAME)
-        _flush(temporary)
-        _move_into_place(temporary, folder)
-        _flush(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (unfinished / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 
@@ -259,6 +237,19 @@ def _check_manifest(manifest: Manifest, folder: Path) -> None:
         )
 
 
+def _check_counts(found: StoreCounts, expected: StoreCounts, folder: Path) -> None:
+    described = expected.model_dump()
+    differences = [
+        f"{name.replace('_', ' ')} {value} instead of {described[name]}"
+        for name, value in found.model_dump().items()
+        if value != described[name]
+    ]
+    if differences:
+        raise DataDamagedError(
+            f"{folder / CLIPS_NAME} does not fit {MANIFEST_NAME}: {', '.join(differences)}. {_CURE}"
+        )
+
+
 def _check_file(file: Path, expected: StoredFile, verify: bool) -> None:
     try:
         size = file.stat().st_size
@@ -287,69 +278,16 @@ def _read_clips(file: Path) -> ClipTable:
     return parse_clip_table(text, str(file))
 
 
-def _map_features(file: Path) -> tuple[Floats, Floats]:
-    try:
-        with safe_open(file, framework="numpy") as tensors:  # checks the header against the size
-            names = set(tensors.keys())
-    except (OSError, SafetensorError) as error:
-        raise DataDamagedError(f"{file} is not a safetensors file: {error}. {_CURE}") from None
-    if names != {"flow", "rois"}:
-        raise DataDamagedError(
-            f"{file} holds the tensors {', '.join(sorted(names))} instead of flow and rois. {_CURE}"
-        )
-    # safetensors copies what it hands to NumPy; a site's features should stay in the page cache.
-    with file.open("rb") as stream:
-        header_size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(header_size))
-    flow, rois = (_map_tensor(file, header[name], 8 + header_size) for name in ("flow", "rois"))
-    return flow, rois
-
-
-def _map_tensor(file: Path, entry: Mapping[str, Any], start: int) -> Floats:
-    if entry["dtype"] != "F32" or 0 in entry["shape"]:
-        raise DataDamagedError(
-            f"{file} holds a tensor of type {entry['dtype']} and shape {entry['shape']}; features "
-            f"are F32 and not empty. {_CURE}"
-        )
-    offset = start + entry["data_offsets"][0]
-    return np.memmap(file, np.dtype("<f4"), "r", offset, tuple(entry["shape"]))
-
-
-def _check_shapes(flow: Floats, rois: Floats, count: int, source: str) -> None:
-    for name, array, shape in (("flow", flow, FLOW_SHAPE), ("rois", rois, ROIS_SHAPE)):
-        if array.shape != (count, *shape):
-            raise DataDamagedError(
-                f"{source}: {name} has the shape {array.shape}, but {count} clips need "
-                f"{(count, *shape)}. Features and clip table must come from the same preparation."
-            )
-
-
-def _check_finite(flow: Floats, rois: Floats, clips: ClipTable, source: str) -> None:
-    wrong: list[str] = []
-    for start in range(0, len(clips), _CLIPS_PER_CHECK):
-        part = slice(start, start + _CLIPS_PER_CHECK)
-        finite = np.isfinite(flow[part]).all(axis=(1, 2, 3))
-        finite &= np.isfinite(rois[part]).all(axis=(1, 2, 3, 4))
-        wrong += clips.clip[part][~finite].tolist()
-    if wrong:
-        listed = ", ".join(wrong[:_LISTED_CLIPS])
-        more = f" and {len(wrong) - _LISTED_CLIPS} more" if len(wrong) > _LISTED_CLIPS else ""
-        raise DataDamagedError(
-            f"{source} of {len(wrong)} of {len(clips)} clips hold NaN or infinity ({listed}{more}) "
-            "and would turn the whole model into NaN. Prepare these clips again, or leave them out."
-        )
-
-
 def _check_target(folder: Path, partition: str, replace: bool) -> None:
-    if not re.match(PARTITION_PATTERN, partition) or folder.absolute().name != partition:
+    if not re.fullmatch(PARTITION_PATTERN, partition) or folder.absolute().name != partition:
         raise UnknownPartitionError(
             f"The partition {partition!r} cannot be written to {folder}. A partition's name is its "
             "folder's name: 1 to 64 letters, digits, dashes and underscores, such as dfme_c3."
         )
-    if folder.exists() and not replace:
+    if replace and folder.exists() and not (folder / MANIFEST_NAME).is_file():
         raise OutputExistsError(
-            f"{folder} is already there and was left as it is. Give another folder, or ask for it "
-            "to be replaced (--replace)."
+            f"{folder} is already there and is not a feature store, so it is not replaced. Give "
+            "another folder, or remove it by hand."
         )
 
 
@@ -358,30 +296,8 @@ def _describe_file(file: Path) -> StoredFile:
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _flush(*paths: Path) -> None:
-    """Force files or folders to disk, so that the rename cannot overtake their contents."""
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _move_into_place(temporary: Path, folder: Path) -> None:
-    """Rename `temporary` to `folder`; an old store goes only once the new one stands."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    aside = temporary.with_suffix(".old")
-    folder.rename(aside)
     try:
-        temporary.rename(folder)
-    except BaseException:
-        aside.rename(folder)
-        raise
-    shutil.rmtree(aside)
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataDamagedError(f"{file} cannot be read: {error}. {_CURE}") from None

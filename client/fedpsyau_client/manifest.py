@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from fedpsyau_model.errors import DataDamagedError, DataNotFoundError, SchemaMismatchError
 from fedpsyau_model.settings import kebab_case
@@ -69,7 +69,7 @@ class Manifest(_ManifestPart):
     synthetic: bool
     aus: list[int]
     point_count: int
-    preprocessing: dict[str, Any]
+    preprocessing: dict[str, JsonValue]
     counts: StoreCounts
     files: StoredFiles
 

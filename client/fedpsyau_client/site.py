@@ -22,8 +22,9 @@ import torch
 from fedpsyau_client.feature_store import FeatureStore, open_feature_store
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.site_state import SiteState
-from fedpsyau_client.splits import Split, split_by_subject
+from fedpsyau_client.splits import split_by_subject
 from fedpsyau_model import __version__
+from fedpsyau_model.clip_tensors import ClipTensors
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import JoinRefusedError, SettingsError
 from fedpsyau_model.exchange import (
@@ -38,15 +39,11 @@ from fedpsyau_model.exchange import (
     unpack_tensors,
 )
 from fedpsyau_model.metrics import confusion_matrix, uf1
+from fedpsyau_model.model_state import load_state_arrays, shared_names, state_arrays
 from fedpsyau_model.network import AuGatDsi, build_network
+from fedpsyau_model.schedules import epochs_of_round
 from fedpsyau_model.settings import FederationSettings
-from fedpsyau_model.training import (
-    ClipTensors,
-    learning_rate_at,
-    predict,
-    prior_weight_at,
-    train,
-)
+from fedpsyau_model.training import predict, train
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +55,8 @@ class _Run:
     run_id: str
     settings: FederationSettings
     network: AuGatDsi
+    initial: Tensors
+    shared: tuple[str, ...]
     training: ClipTensors
     held_out: ClipTensors
 
@@ -118,8 +117,9 @@ class Site:
         if not refusal:
             run = self._load(hello.run_id, settings)
             counts = (len(run.training), len(run.held_out))
-            log.info("joined run %s with %d training clips and %d held out",
-                     hello.run_id[:8], *counts)
+            log.info(
+                "joined run %s with %d training clips and %d held out", hello.run_id[:8], *counts
+            )
         return Introduction(
             partition=self.partition,
             instance=self.state.instance,
@@ -138,6 +138,9 @@ class Site:
         Evaluates the received model before training and the trained one after. The same order
         gives the same bits on the same machine: batch-norm statistics are those of the round
         before, and every random number comes from (seed, partition, round).
+
+        Raises JoinRefusedError for an order of a run that was not joined, WeightsMismatchError for
+        a model of another network, TrainingDivergedError if the loss is not finite.
         """
         run = self._run
         if run is None or run.run_id != order.run_id:
@@ -148,30 +151,32 @@ class Site:
         started = time.monotonic()
         settings = run.settings
         received = unpack_tensors(model)
-        prior_weight = prior_weight_at(order.round, order.rounds, settings.training)
-        self._load_weights(run, received, order)
-        confusion_received = self._evaluate(run, prior_weight)
-        generator = torch.Generator().manual_seed(
-            round_seed(settings.seed, self.partition, order.round)
-        )
+        load_state_arrays(run.network, self._own_tensors(run, order.round) | received)
+        epochs = epochs_of_round(order.round, order.rounds, settings.training)
+        confusion_received = _evaluate(run, epochs[0].prior_weight)
         losses = train(
             run.network,
             run.training,
+            epochs,
+            training=settings.training,
             loss=settings.loss,
-            epochs=settings.training.epochs,
-            batch_size=settings.training.batch_size,
-            learning_rate=learning_rate_at(order.round, order.rounds, settings.training),
-            weight_decay=settings.training.weight_decay,
-            prior_weight=prior_weight,
-            generator=generator,
-            proximal=settings.strategy.proximal,
+            generator=torch.Generator().manual_seed(
+                derived_seed(settings.seed, self.partition, order.round)
+            ),
+            received=received if settings.strategy.proximal else None,
         )
-        confusion_trained = self._evaluate(run, prior_weight)
+        confusion_trained = _evaluate(run, epochs[-1].prior_weight)
         trained = state_arrays(run.network)
-        self._keep(run, trained, order)
+        self._keep(run, order.round, trained, set(received))
         seconds = time.monotonic() - started
-        log.info("round %d of %d: UF1 %.3f received, %.3f trained, %.1f s", order.round,
-                 order.rounds, uf1(confusion_received), uf1(confusion_trained), seconds)
+        log.info(
+            "round %d of %d: UF1 %.3f received, %.3f trained, %.1f s",
+            order.round,
+            order.rounds,
+            uf1(confusion_received),
+            uf1(confusion_trained),
+            seconds,
+        )
         report = TrainingReport(
             partition=self.partition,
             run_id=run.run_id,
@@ -189,9 +194,84 @@ class Site:
         )
         return report, pack_tensors({name: trained[name] for name in received})
 
+    def _load(self, run_id: str, settings: FederationSettings) -> _Run:
+        """Load network and data for a run, unless they are loaded already."""
+        if self._run is None or self._run.run_id != run_id:
+            network = build_network(settings.network, settings.seed).to(self._device)
+            training, held_out = self._divide(settings)
+            self._run = _Run(
+                run_id=run_id,
+                settings=settings,
+                network=network,
+                initial=state_arrays(network),
+                shared=shared_names(network, settings.strategy.batch_norm),
+                training=training,
+                held_out=held_out,
+            )
+        return self._run
 
-def round_seed(seed: int, partition: str, round_number: int) -> int:
-    """Seed of a site's random numbers in one round, 63 bits, from a hash of all three."""
+    def _divide(self, settings: FederationSettings) -> tuple[ClipTensors, ClipTensors]:
+        """Training and held-out clips, divided by subject with the federation's seed."""
+        rows, labels = self._store.labels(settings.network.classes)
+        split = split_by_subject(
+            self._store.clips.subject[rows],
+            settings.training.test_share,
+            np.random.default_rng(derived_seed(settings.seed, self.partition, 0)),
+            labels,
+        )
+        training, held_out = (
+            self._clip_tensors(rows[part], labels[part]) for part in (split.train, split.test)
+        )
+        return training, held_out
+
+    def _clip_tensors(self, rows: np.ndarray, labels: np.ndarray) -> ClipTensors:
+        clips = self._store.clips
+        return ClipTensors(
+            flow=torch.from_numpy(self._store.flow[rows]),
+            rois=torch.from_numpy(self._store.rois[rows]),
+            emotion=torch.from_numpy(labels),
+            au=torch.from_numpy(clips.aus[rows].astype(np.float32)),
+            au_known=torch.from_numpy(clips.au_known[rows]),
+        ).to(self._device)
+
+    def _own_tensors(self, run: _Run, round_number: int) -> Tensors:
+        """Tensors that do not travel, as they were before a round; the initial ones at first."""
+        saved = self.state.statistics_before(run.run_id, round_number)
+        if saved is not None:
+            return saved
+        return {name: run.initial[name] for name in run.initial if name not in run.shared}
+
+    def _keep(self, run: _Run, round_number: int, trained: Tensors, travels: set[str]) -> None:
+        own = {name: tensor for name, tensor in trained.items() if name not in travels}
+        self.state.save_statistics(run.run_id, round_number, own)
+        self.state.save_personal(
+            trained,
+            {
+                "partition": self.partition,
+                "run": run.run_id,
+                "round": round_number,
+                "agreement_hash": run.settings.agreement_hash(),
+                "settings": run.settings.agreement(),
+                "data_sha256": self._store.manifest.files.features.sha256,
+                "synthetic": self._store.manifest.synthetic,
+                "version": __version__,
+                "trained_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            },
+        )
+
+
+def _evaluate(run: _Run, prior_weight: float) -> np.ndarray:
+    """Confusion matrix (C, C) of the network over the held-out clips."""
+    classes = len(CLASS_NAMES[run.settings.network.classes])
+    predicted = predict(run.network, run.held_out, prior_weight).emotion.argmax(dim=1)
+    return confusion_matrix(run.held_out.emotion.cpu().numpy(), predicted.numpy(), classes)
+
+
+def derived_seed(seed: int, partition: str, round_number: int) -> int:
+    """Seed of a site's random numbers in one round, 63 bits, from a hash of all three.
+
+    Round 0 is the division of its subjects into training and held-out ones.
+    """
     digest = hashlib.sha256(f"{seed}/{partition}/{round_number}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

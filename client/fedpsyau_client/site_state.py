@@ -63,9 +63,7 @@ class SiteState:
         """Keep the site's own tensors after a round, and let old ones go."""
         folder = self._run_folder(run_id)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            folder / f"round-{round_number:04d}.safetensors", pack_tensors(statistics)
-        )
+        write_atomically(folder / f"round-{round_number:04d}.safetensors", pack_tensors(statistics))
         for path in self._saved_rounds(run_id)[:-KEPT_ROUNDS]:
             path.unlink()
         runs = sorted(folder.parent.iterdir(), key=lambda path: path.stat().st_mtime)
@@ -82,7 +80,9 @@ class SiteState:
         if not before:
             return None
         try:
-            return {name: np.array(t) for name, t in unpack_tensors(before[-1].read_bytes()).items()}
+            return {
+                name: np.array(t) for name, t in unpack_tensors(before[-1].read_bytes()).items()
+            }
         except MalformedMessageError:
             raise DataDamagedError(
                 f"The site's own statistics {before[-1]} cannot be read. Delete the file; the site "

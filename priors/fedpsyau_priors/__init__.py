@@ -11,8 +11,10 @@ from fedpsyau_priors.intrinsic import (
     IntrinsicEdges,
     asymmetric_pairs,
     intrinsic_edges,
+    published_intrinsic,
     symmetric_closure,
 )
+from fedpsyau_priors.oddities import Oddity, oddities
 from fedpsyau_priors.published import (
     action_units,
     cooccurrence_counts,
@@ -25,6 +27,7 @@ __all__ = [
     "GraphPrior",
     "GraphPriors",
     "IntrinsicEdges",
+    "Oddity",
     "PriorError",
     "action_units",
     "asymmetric_pairs",
@@ -36,6 +39,8 @@ __all__ = [
     "intrinsic_lower",
     "intrinsic_upper",
     "normalise_rows",
+    "oddities",
     "prior_over_edges",
+    "published_intrinsic",
     "symmetric_closure",
 ]

@@ -44,21 +44,29 @@ def asymmetric_pairs(matrix: npt.ArrayLike) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True)]
 
 
+def published_intrinsic() -> npt.NDArray[np.int64]:
+    """Union of the three published matrices, nothing mended: (12, 12), 1 or 0.
+
+    The upper block is `intrinsic_upper`, the lower `intrinsic_lower`, and pairs across are from
+    `intrinsic_cross`, whose own diagonal blocks hold nothing but the identity.
+    """
+    union = intrinsic_cross().copy()
+    half = len(intrinsic_upper())
+    union[:half, :half] |= intrinsic_upper()
+    union[half:, half:] |= intrinsic_lower()
+    return union
+
+
 def intrinsic_edges(intrinsic: IntrinsicEdges) -> BoolMatrix:
     """Edges among all AUs: (12, 12) bool, symmetric, the diagonal always set.
 
-    The union of the three published matrices: the upper block from `intrinsic_upper`, the lower
-    from `intrinsic_lower`, pairs across from `intrinsic_cross`, whose own diagonal blocks hold
-    nothing but the identity.
+    The symmetric closure of `published_intrinsic`, with what `intrinsic` adds to it.
     """
     aus = action_units()
     if intrinsic == "complete":
         return np.ones((len(aus), len(aus)), dtype=np.bool_)
-    published = intrinsic_cross().copy()
-    half = len(intrinsic_upper())
-    published[:half, :half] |= intrinsic_upper()
-    published[half:, half:] |= intrinsic_lower()
+    directed = published_intrinsic()
     if intrinsic == "extended":
         for first, second in EXTENDED_PAIRS:
-            published[aus.index(first), aus.index(second)] = 1
-    return symmetric_closure(published)
+            directed[aus.index(first), aus.index(second)] = 1
+    return symmetric_closure(directed)

@@ -18,10 +18,7 @@ from fedpsyau_model.exchange import Dismissal, hello
 from fedpsyau_server.flower_link import FlowerLink
 from fedpsyau_server.roster import Roster
 from fedpsyau_server.rounds import RoundLoop
-from fedpsyau_server.run_folder import RunFolder
-
-#: Environment variable that names the run folder.
-RUN_FOLDER_VARIABLE = "FEDPSYAU_RUN_FOLDER"
+from fedpsyau_server.run_folder import RUN_FOLDER_VARIABLE, RunFolder
 
 #: How long the sites are given to hear that the run is complete.
 FAREWELL_SECONDS = 20.0

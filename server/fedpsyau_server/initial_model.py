@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedpsyau_model.batch_norm import shared_names
+from fedpsyau_model.model_state import shared_names, state_arrays
 from fedpsyau_model.network import build_network
 from fedpsyau_model.settings import FederationSettings
-from fedpsyau_model.training import state_arrays
 
 
 def initial_model(settings: FederationSettings) -> dict[str, np.ndarray]:

@@ -45,9 +45,7 @@ def report_fault(
 
 def update_norm(reply: Model, sent: Model) -> float:
     """Euclidean norm of the change that a site made to the model it received."""
-    squares = [
-        float(np.square(reply[name].astype(np.float64) - sent[name]).sum()) for name in sent
-    ]
+    squares = [float(np.square(reply[name].astype(np.float64) - sent[name]).sum()) for name in sent]
     return float(np.sqrt(sum(squares)))
 
 

@@ -97,9 +97,9 @@ class RoundLoop:
     def run(self) -> None:
         """Run all rounds that are left. Raises QuorumError if too few sites take part."""
         rounds = self._settings.rounds
-        for number in range(self._folder.state.round + 1, rounds.rounds + 1):
-            first = number == self._folder.state.round + 1
-            present = self._wait(rounds.join_seconds, all_of_them=first and number == 1)
+        first = self._folder.state.round + 1
+        for number in range(first, rounds.rounds + 1):
+            present = self._wait(rounds.join_seconds, all_of_them=number == first)
             self._run_round(number, present)
         self._folder.finish("completed")
         self._folder.log_event("completed", rounds=rounds.rounds)
@@ -167,8 +167,12 @@ class RoundLoop:
         for reply in self._link.exchange(orders, self._settings.rounds.round_seconds):
             self._take(number, reply, sent[reply.site], collected)
             self._folder.log_event(
-                "reply", round=number, site=reply.site, answered=len(collected.models),
-                expected=len(sent), fault=collected.quarantined.get(reply.site),
+                "reply",
+                round=number,
+                site=reply.site,
+                answered=len(collected.models),
+                expected=len(sent),
+                fault=collected.quarantined.get(reply.site),
             )
         for site, reason in norm_faults(
             collected.norms, self._settings.rounds.max_update_ratio

@@ -31,6 +31,9 @@ from fedpsyau_model.exchange import pack_tensors, unpack_tensors
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.fusion import Contribution, Model
 
+#: Environment variable that names the run folder to the process that runs the rounds.
+RUN_FOLDER_VARIABLE = "FEDPSYAU_RUN_FOLDER"
+
 Status = Literal["running", "completed", "failed", "stopped"]
 
 
@@ -132,9 +135,7 @@ class RunFolder:
     def contributions(self) -> dict[str, Contribution]:
         """Last valid reply of every site that has sent one, from disk."""
         return {
-            site: Contribution(
-                self._read_model(self._reply_path(mark.round, site)), mark.clips
-            )
+            site: Contribution(self._read_model(self._reply_path(mark.round, site)), mark.clips)
             for site, mark in self.state.contributions.items()
         }
 

@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from fedpsyau_model.addresses import split_address
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
 from fedpsyau_model.errors import AddressInUseError, FlowerRuntimeError
-from fedpsyau_server.app import RUN_FOLDER_VARIABLE
+from fedpsyau_server.run_folder import RUN_FOLDER_VARIABLE
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class SuperLink:
         runs = answer.get("runs") or [{}]
         return str(runs[0].get("status", "unknown"))
 
-    def _flwr(self, *arguments: str) -> dict[str, object]:
+    def _flwr(self, *arguments: str) -> dict[str, Any]:
         finished = subprocess.run(
             [script("flwr"), *arguments, "--format", "json"],
             env=self.environment,
