@@ -34,6 +34,7 @@ class Difficulty:
     intensity, intensity_spread: median and log-spread of a clip's peak displacement.
     unit_spread: log-spread of the AUs of one clip among themselves.
     saturation: largest displacement that a movement approaches.
+    reach: factor on the reach of every movement; the smaller, the more local.
     trace: strength, as a share of the clip's intensity, with which a face also shows the AUs that
         are typical of its emotion without any coder seeing them.
     head_shift, head_gradient: spread of the head motion that alignment leaves, in pixels and in
@@ -41,6 +42,7 @@ class Difficulty:
     blink_rate, blink: share of clips with a lid movement between onset and apex, up or down, and
         its size. jaw: spread of the jaw's movement.
     smooth_noise, pixel_noise: error of the flow, correlated over some pixels, and not.
+    misalignment: error of a clip's alignment; the face and its points are off together.
     landmark_noise: error of the facial points at which patches are taken.
     """
 
@@ -48,6 +50,7 @@ class Difficulty:
     intensity_spread: float = 0.40
     unit_spread: float = 0.25
     saturation: float = 2.5
+    reach: float = 1.0
     trace: float = 0.35
     head_shift: float = 0.40
     head_gradient: float = 0.006
@@ -56,6 +59,7 @@ class Difficulty:
     jaw: float = 0.35
     smooth_noise: float = 0.16
     pixel_noise: float = 0.05
+    misalignment: float = 0.0
     landmark_noise: float = 0.4
 
 
@@ -146,7 +150,8 @@ def _draw_clips(
 ) -> _ClipDraws:
     count, who = len(labels), labels.subject
     restless = subjects.restlessness[who] * site.head_motion
-    points = subjects.points[who] + np.array(site.offset)
+    off = generator.normal(site.offset, difficulty.misalignment, (count, 2))
+    points = subjects.points[who] + off[:, None, :]
     jitter = generator.normal(0.0, difficulty.landmark_noise, (count, POINT_COUNT, 2))
     strength = np.concatenate(
         [
@@ -160,7 +165,7 @@ def _draw_clips(
         **_as_float32(
             strength=strength,
             turn=np.concatenate([subjects.turn[who], no_turn], axis=1),
-            spread=subjects.spread[who],
+            spread=difficulty.reach * subjects.spread[who],
             points=points,
             seen_points=points + jitter,
             translation=restless[:, None]
