@@ -34,7 +34,6 @@ class Difficulty:
     intensity, intensity_spread: median and log-spread of a clip's peak displacement.
     unit_spread: log-spread of the AUs of one clip among themselves.
     saturation: largest displacement that a movement approaches.
-    reach: factor on the reach of every movement; the smaller, the more local.
     trace: strength, as a share of the clip's intensity, with which a face also shows the AUs that
         are typical of its emotion without any coder seeing them.
     head_shift, head_gradient: spread of the head motion that alignment leaves, in pixels and in
@@ -50,17 +49,16 @@ class Difficulty:
     intensity_spread: float = 0.40
     unit_spread: float = 0.25
     saturation: float = 2.5
-    reach: float = 1.0
     trace: float = 0.35
     head_shift: float = 0.40
     head_gradient: float = 0.006
     blink_rate: float = 0.35
     blink: float = 1.5
     jaw: float = 0.35
-    smooth_noise: float = 0.16
+    smooth_noise: float = 0.25
     pixel_noise: float = 0.05
-    misalignment: float = 0.0
-    landmark_noise: float = 0.4
+    misalignment: float = 3.0
+    landmark_noise: float = 0.5
 
 
 #: AUs typical of each emotion in FACS's tables of prototypes, as far as they are among the twelve.
@@ -165,7 +163,7 @@ def _draw_clips(
         **_as_float32(
             strength=strength,
             turn=np.concatenate([subjects.turn[who], no_turn], axis=1),
-            spread=difficulty.reach * subjects.spread[who],
+            spread=subjects.spread[who],
             points=points,
             seen_points=points + jitter,
             translation=restless[:, None]
