@@ -121,7 +121,14 @@ def _print_stores(manifests: Iterable[Manifest], title: str) -> None:
     from fedpsyau_client.class_counts import three_class_counts
     from fedpsyau_model.emotions import CLASS_NAMES
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=0,
+    )
     table.add_column("partition", no_wrap=True)
     for column in ("clips", "subjects", *CLASS_NAMES["three"]):
         table.add_column(column, justify="right", no_wrap=True)
