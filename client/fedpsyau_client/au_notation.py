@@ -1,9 +1,10 @@
 """Reading the ways in which coders write action units: ``4+L10``, ``R12``, ``15A+17``, ``ref(7B)``.
 
-A label lists units joined by ``+``. A unit may carry its side (``L`` left, ``R`` right, before the
-number), a part of the face (``T`` top, ``B`` bottom, before the number) and an intensity from A
-(trace) to E (maximum, after the number). What is uncertain (``ref(7B)``, ``(R6 or R12)``) counts as
-seen and is marked so. Nothing is guessed: a piece that fits none of this is handed back unread.
+A label lists units joined by ``+``. Before the number a unit may carry its side (``L`` left, ``R``
+right, ``A`` both, but unequally) or a part of the face (``T`` top, ``B`` bottom), after it an
+intensity from ``A`` (trace) to ``E`` (maximum). What is uncertain (``ref(7B)``, ``(R6 or R12)``)
+counts as seen and is marked so. Nothing is guessed: a piece that fits none of this is handed back
+unread.
 """
 
 from __future__ import annotations
@@ -14,11 +15,18 @@ from typing import Literal
 
 __all__ = ["ActionUnitLabel", "parse_action_units"]
 
-Side = Literal["both", "left", "right", "top", "bottom"]
+Side = Literal["both", "left", "right", "asymmetric", "top", "bottom"]
 
-_SIDES: dict[str, Side] = {"": "both", "L": "left", "R": "right", "T": "top", "B": "bottom"}
+_SIDES: dict[str, Side] = {
+    "": "both",
+    "L": "left",
+    "R": "right",
+    "A": "asymmetric",
+    "T": "top",
+    "B": "bottom",
+}
 
-_UNIT = re.compile(r"(?:AU)?([LRTB]?)(?:AU)?(\d{1,2})([A-E]?)", re.IGNORECASE)
+_UNIT = re.compile(r"(?:AU)?([LRATB]?)(\d{1,2})([A-E]?)", re.IGNORECASE)
 _REFERRED = re.compile(r"ref\((.*)\)", re.IGNORECASE)
 
 #: Highest AU number of the FACS manual's head, eye and gross behaviour codes.

@@ -114,25 +114,29 @@ def _label_tables(texts: list[str]) -> dict[str, Path]:
 
 
 def _print_stores(manifests: Iterable[Manifest], title: str) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from fedpsyau_client.class_counts import three_class_counts
     from fedpsyau_model.emotions import CLASS_NAMES
 
-    table = Table(title=title, title_justify="left")
-    table.add_column("partition")
-    for column in ("clips", "subjects", *CLASS_NAMES["three"], "with AUs"):
-        table.add_column(column, justify="right")
-    table.add_column("data set")
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=0,
+    )
+    table.add_column("partition", no_wrap=True)
+    for column in ("clips", "subjects", *CLASS_NAMES["three"]):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("data set", no_wrap=True)
     for manifest in manifests:
         counts = manifest.counts
-        classes = three_class_counts(counts.emotions)
-        numbers = (counts.clips, counts.subjects, *classes.values(), counts.clips_with_aus)
-        flag = " (synthetic)" if manifest.synthetic else ""
-        table.add_row(
-            manifest.partition, *(str(number) for number in numbers), manifest.dataset + flag
-        )
-    console = Console()
-    # A pipe has no width; a table cut to 80 columns would lose what scripts look for.
-    console.print(table, width=None if console.is_terminal else 200)
+        numbers = (counts.clips, counts.subjects, *three_class_counts(counts.emotions).values())
+        known_by_name = not manifest.synthetic or manifest.dataset.startswith("synthetic")
+        dataset = manifest.dataset if known_by_name else f"{manifest.dataset} (synthetic)"
+        table.add_row(manifest.partition, *(str(number) for number in numbers), dataset)
+    Console().print(table)

@@ -50,91 +50,91 @@ class Pull:
 AU_PULLS: Final[Mapping[int, tuple[Pull, ...]]] = {
     # Inner brow raiser (frontalis, medial part).
     1: (
-        Pull("brow_inner", 0.0, -1.0, 6.0),
-        Pull("brow_body", 0.0, -0.4, 6.0),
-        Pull("forehead_inner", 0.0, -0.5, 8.0),
-        Pull("glabella", 0.0, -0.3, 6.0),
+        Pull("brow_inner", 0.0, -1.0, 2.4),
+        Pull("brow_body", 0.0, -0.4, 2.4),
+        Pull("forehead_inner", 0.0, -0.5, 3.2),
+        Pull("glabella", 0.0, -0.3, 2.4),
     ),
     # Outer brow raiser (frontalis, lateral part).
     2: (
-        Pull("brow_arch", 0.0, -0.8, 6.0),
-        Pull("brow_tail", 0.1, -1.0, 6.0),
-        Pull("forehead_outer", 0.0, -0.5, 8.0),
+        Pull("brow_arch", 0.0, -0.8, 2.4),
+        Pull("brow_tail", 0.1, -1.0, 2.4),
+        Pull("forehead_outer", 0.0, -0.5, 3.2),
     ),
     # Brow lowerer: down and together (corrugator, depressor supercilii, procerus).
     4: (
-        Pull("brow_inner", -0.6, 0.8, 6.0),
-        Pull("brow_body", -0.5, 0.5, 6.0),
-        Pull("glabella", 0.0, 0.5, 5.0),
+        Pull("brow_inner", -0.6, 0.8, 2.4),
+        Pull("brow_body", -0.5, 0.5, 2.4),
+        Pull("glabella", 0.0, 0.5, 2.0),
     ),
     # Upper lid raiser (levator palpebrae).
-    5: (Pull("upper_lid", 0.0, -0.9, 4.0), Pull("upper_lid_fold", 0.0, -0.4, 4.0)),
+    5: (Pull("upper_lid", 0.0, -0.9, 1.6), Pull("upper_lid_fold", 0.0, -0.4, 1.6)),
     # Cheek raiser (orbicularis oculi, outer part).
     6: (
-        Pull("infraorbital", 0.0, -0.8, 7.0),
-        Pull("cheekbone", -0.2, -0.6, 7.0),
-        Pull("cheek", 0.0, -0.6, 8.0),
-        Pull("eye_outer_corner", -0.4, 0.1, 5.0),
-        Pull("lower_lid_furrow", 0.0, -0.5, 5.0),
+        Pull("infraorbital", 0.0, -0.8, 2.8),
+        Pull("cheekbone", -0.2, -0.6, 2.8),
+        Pull("cheek", 0.0, -0.6, 3.2),
+        Pull("eye_outer_corner", -0.4, 0.1, 2.0),
+        Pull("lower_lid_furrow", 0.0, -0.5, 2.0),
     ),
     # Lid tightener (orbicularis oculi, inner part): the lower lid up, the upper down.
     7: (
-        Pull("lower_lid", -0.2, -0.7, 4.0),
-        Pull("upper_lid", 0.0, 0.5, 4.0),
-        Pull("eye_outer_corner", -0.3, 0.0, 4.0),
+        Pull("lower_lid", -0.2, -0.7, 1.6),
+        Pull("upper_lid", 0.0, 0.5, 1.6),
+        Pull("eye_outer_corner", -0.3, 0.0, 1.6),
     ),
     # Nose wrinkler (levator labii superioris alaeque nasi): nose up, its root down.
     9: (
-        Pull("nose_side", 0.1, -1.0, 5.0),
-        Pull("nose_wing", 0.0, -0.7, 5.0),
-        Pull("nose_root", -0.2, 0.4, 5.0),
-        Pull("upper_lip_peak", 0.0, -0.3, 5.0),
+        Pull("nose_side", 0.1, -1.0, 2.0),
+        Pull("nose_wing", 0.0, -0.7, 2.0),
+        Pull("nose_root", -0.2, 0.4, 2.0),
+        Pull("upper_lip_peak", 0.0, -0.3, 2.0),
     ),
     # Upper lip raiser (levator labii superioris).
     10: (
-        Pull("upper_lip_peak", 0.0, -0.9, 4.5),
-        Pull("upper_lip_outer", 0.1, -0.7, 4.5),
-        Pull("nasolabial_fold", 0.3, -0.5, 5.0),
+        Pull("upper_lip_peak", 0.0, -0.9, 1.8),
+        Pull("upper_lip_outer", 0.1, -0.7, 1.8),
+        Pull("nasolabial_fold", 0.3, -0.5, 2.0),
     ),
     # Lip corner puller: up and back (zygomaticus major).
     12: (
-        Pull("mouth_corner", 0.8, -0.8, 6.0),
-        Pull("nasolabial_fold_low", 0.5, -0.6, 6.0),
-        Pull("cheek_beside_mouth", 0.2, -0.4, 8.0),
-        Pull("lower_cheek", 0.2, -0.5, 7.0),
+        Pull("mouth_corner", 0.8, -0.8, 2.4),
+        Pull("nasolabial_fold_low", 0.5, -0.6, 2.4),
+        Pull("cheek_beside_mouth", 0.2, -0.4, 3.2),
+        Pull("lower_cheek", 0.2, -0.5, 2.8),
     ),
     # Dimpler: the corners tighten inwards (buccinator).
     14: (
-        Pull("mouth_corner", -0.9, 0.0, 5.0),
-        Pull("below_mouth_corner", -0.4, -0.2, 6.0),
-        Pull("cheek_beside_mouth", -0.4, 0.0, 7.0),
+        Pull("mouth_corner", -0.9, 0.0, 2.0),
+        Pull("below_mouth_corner", -0.4, -0.2, 2.4),
+        Pull("cheek_beside_mouth", -0.4, 0.0, 2.8),
     ),
     # Lip corner depressor (depressor anguli oris).
     15: (
-        Pull("mouth_corner", 0.1, 0.9, 5.0),
-        Pull("below_mouth_corner", 0.1, 0.6, 6.0),
-        Pull("lower_lip_outer", 0.0, 0.4, 5.0),
+        Pull("mouth_corner", 0.1, 0.9, 2.0),
+        Pull("below_mouth_corner", 0.1, 0.6, 2.4),
+        Pull("lower_lip_outer", 0.0, 0.4, 2.0),
     ),
     # Chin raiser (mentalis).
     17: (
-        Pull("chin_boss", 0.0, -0.9, 7.0),
-        Pull("chin_crease", 0.0, -0.7, 6.0),
-        Pull("chin_side", 0.0, -0.5, 6.0),
-        Pull("lower_lip_centre", 0.0, -0.5, 6.0),
+        Pull("chin_boss", 0.0, -0.9, 2.8),
+        Pull("chin_crease", 0.0, -0.7, 2.4),
+        Pull("chin_side", 0.0, -0.5, 2.4),
+        Pull("lower_lip_centre", 0.0, -0.5, 2.4),
     ),
 }
 
 #: Movements that say nothing about emotion; columns after the AUs in `anchored_field`.
 BLINK: Final = (
-    Pull("upper_lid", 0.0, 1.0, 4.0),
-    Pull("upper_lid_fold", 0.0, 0.6, 4.5),
-    Pull("lower_lid", 0.0, -0.15, 4.0),
+    Pull("upper_lid", 0.0, 1.0, 1.6),
+    Pull("upper_lid_fold", 0.0, 0.6, 1.8),
+    Pull("lower_lid", 0.0, -0.15, 1.6),
 )
 JAW: Final = (
-    Pull("lower_lip_centre", 0.0, 0.9, 7.0),
-    Pull("lower_lip_outer", 0.0, 0.6, 6.0),
-    Pull("chin_boss", 0.0, 1.0, 10.0),
-    Pull("chin_side", 0.0, 0.8, 9.0),
+    Pull("lower_lip_centre", 0.0, 0.9, 2.8),
+    Pull("lower_lip_outer", 0.0, 0.6, 2.4),
+    Pull("chin_boss", 0.0, 1.0, 4.0),
+    Pull("chin_side", 0.0, 0.8, 3.6),
 )
 DISTURBANCES: Final = (BLINK, JAW)
 

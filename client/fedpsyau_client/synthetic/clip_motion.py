@@ -41,6 +41,7 @@ class Difficulty:
     blink_rate, blink: share of clips with a lid movement between onset and apex, up or down, and
         its size. jaw: spread of the jaw's movement.
     smooth_noise, pixel_noise: error of the flow, correlated over some pixels, and not.
+    misalignment: error of a clip's alignment; the face and its points are off together.
     landmark_noise: error of the facial points at which patches are taken.
     """
 
@@ -54,9 +55,10 @@ class Difficulty:
     blink_rate: float = 0.35
     blink: float = 1.5
     jaw: float = 0.35
-    smooth_noise: float = 0.16
+    smooth_noise: float = 0.25
     pixel_noise: float = 0.05
-    landmark_noise: float = 0.4
+    misalignment: float = 3.0
+    landmark_noise: float = 0.5
 
 
 #: AUs typical of each emotion in FACS's tables of prototypes, as far as they are among the twelve.
@@ -146,7 +148,8 @@ def _draw_clips(
 ) -> _ClipDraws:
     count, who = len(labels), labels.subject
     restless = subjects.restlessness[who] * site.head_motion
-    points = subjects.points[who] + np.array(site.offset)
+    off = generator.normal(site.offset, difficulty.misalignment, (count, 2))
+    points = subjects.points[who] + off[:, None, :]
     jitter = generator.normal(0.0, difficulty.landmark_noise, (count, POINT_COUNT, 2))
     strength = np.concatenate(
         [

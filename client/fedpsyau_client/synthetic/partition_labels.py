@@ -92,10 +92,10 @@ def _draw_emotions(source: Source, clips: int, generator: np.random.Generator) -
     counts = np.floor(exact).astype(np.int64)
     largest_remainders = np.argsort(counts - exact, kind="stable")
     counts[largest_remainders[: clips - counts.sum()]] += 1
-    for rare in (EMOTIONS.index("happiness"), EMOTIONS.index("surprise")):
-        lacking = max(MIN_CLIPS_PER_CLASS - int(counts[rare]), 0)
-        for _ in range(lacking):
-            counts[np.argmax(counts)] -= 1
+    negative = _CLASS_OF_EMOTION == CLASS_NAMES["three"].index("negative")
+    for rare in np.flatnonzero(~negative):
+        while counts[rare] < MIN_CLIPS_PER_CLASS:
+            counts[np.argmax(np.where(negative, counts, 0))] -= 1
             counts[rare] += 1
     return np.asarray(generator.permutation(np.repeat(np.arange(len(EMOTIONS)), counts)))
 

@@ -1,0 +1,182 @@
+"""How hard the synthetic twin is: chance, a linear classifier, the network, the federation.
+
+All figures are 3-class UF1 on held-out subjects, who are divided off at every site as a site does
+it in a federation; confusion matrices of the sites are pooled, and for the federation the mean over
+sites is given too. Each figure comes as mean and range over seeds, each seed a twin of its own.
+
+    python -m benchmarks.twin_learnability --scale 0.1 --seeds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fedpsyau_client.site import derived_seed
+from fedpsyau_client.splits import split_by_subject
+from fedpsyau_client.synthetic.clip_motion import Difficulty
+from fedpsyau_client.synthetic.twin import make_partition, partition_clips, planned_partitions
+from fedpsyau_model.clip_tensors import ClipTensors
+from fedpsyau_model.emotions import CLASS_NAMES
+from fedpsyau_model.metrics import confusion_matrix, uf1
+from fedpsyau_model.model_state import load_state_arrays, shared_names, state_arrays
+from fedpsyau_model.network import build_network
+from fedpsyau_model.schedules import epochs_alone, epochs_of_round
+from fedpsyau_model.settings import FederationSettings, LossSettings, NetworkSettings
+from fedpsyau_model.settings import TrainingSettings
+from fedpsyau_model.training import predict, train
+from fedpsyau_server.fusion import Contribution, fuse_personalised
+
+CLASSES = CLASS_NAMES["three"]
+
+#: Inverse regularisation of the linear classifier; the best on the held-out subjects is reported,
+#: which flatters it.
+LINEAR_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2)
+
+
+@dataclass(frozen=True)
+class SiteClips:
+    """Training and held-out clips of one site."""
+
+    name: str
+    training: ClipTensors
+    held_out: ClipTensors
+
+
+def make_sites(scale: float, seed: int, difficulty: Difficulty) -> list[SiteClips]:
+    """Make a twin in memory and divide every site's subjects as the site itself would."""
+    return [
+        _divided(partition.name, make_partition(partition, seed, difficulty=difficulty), seed)
+        for partition in planned_partitions(scale)
+    ]
+
+
+def _divided(name, made, seed) -> SiteClips:
+    table = partition_clips(name, made.labels)
+    labels = np.array([CLASSES.index(each) for each in table.class3])
+    split = split_by_subject(
+        table.subject, 0.3, np.random.default_rng(derived_seed(seed, name, 0)), labels
+    )
+    training, held_out = (
+        ClipTensors(
+            flow=torch.from_numpy(made.flow[rows]),
+            rois=torch.from_numpy(made.rois[rows]),
+            emotion=torch.from_numpy(labels[rows]),
+            au=torch.from_numpy(table.aus[rows].astype(np.float32)),
+            au_known=torch.from_numpy(table.au_known[rows]),
+        )
+        for rows in (split.train, split.test)
+    )
+    return SiteClips(name, training, held_out)
+
+
+def pooled(parts: Sequence[ClipTensors]) -> ClipTensors:
+    """Put the clips of several sites together."""
+    return ClipTensors(
+        *(
+            torch.cat([getattr(part, field) for part in parts])
+            for field in ("flow", "rois", "emotion", "au", "au_known")
+        )
+    )
+
+
+def score(clips: ClipTensors, predicted: np.ndarray) -> float:
+    """UF1 of predicted classes (N,)."""
+    return uf1(confusion_matrix(clips.emotion.numpy(), predicted, len(CLASSES)))
+
+
+def commonest_class(training: ClipTensors, held_out: ClipTensors) -> float:
+    """UF1 of always saying the commonest class."""
+    commonest = int(torch.bincount(training.emotion).argmax())
+    return score(held_out, np.full(len(held_out), commonest))
+
+
+def linear_on_flow(training: ClipTensors, held_out: ClipTensors) -> float:
+    """UF1 of a logistic regression on the standardised global flow, at its best strength."""
+    scores = []
+    for strength in LINEAR_STRENGTHS:
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=300)
+        )
+        model.fit(training.flow.flatten(1).numpy(), training.emotion.numpy())
+        scores.append(score(held_out, model.predict(held_out.flow.flatten(1).numpy())))
+    return max(scores)
+
+
+def network_alone(
+    training: ClipTensors, held_out: ClipTensors, epochs: int, seed: int, settings: TrainingSettings
+) -> float:
+    """UF1 of the network trained in one place."""
+    network = build_network(NetworkSettings(), seed)
+    plan = epochs_alone(epochs, settings)
+    train(
+        network,
+        training,
+        plan,
+        training=settings,
+        loss=LossSettings(),
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return score(held_out, predicted_classes(network, held_out, plan[-1].prior_weight))
+
+
+def predicted_classes(network, clips: ClipTensors, prior_weight: float) -> np.ndarray:
+    """Classes (N,) that the network gives."""
+    return predict(network, clips, prior_weight).emotion.argmax(dim=1).numpy()
+
+
+def federation(
+    sites: Sequence[SiteClips], rounds: int, settings: FederationSettings
+) -> tuple[dict[str, float], float]:
+    """UF1 of every site's trained model after the last round of P-FedProx, and of all together.
+
+    The same steps as a site and the server take, without the network between them.
+    """
+    network = build_network(settings.network, settings.seed)
+    shared = shared_names(network, settings.strategy.batch_norm)
+    initial = state_arrays(network)
+    received = {site.name: initial for site in sites}
+    own = dict(received)
+    confusions: dict[str, np.ndarray] = {}
+    for round_number in range(1, rounds + 1):
+        epochs = epochs_of_round(round_number, rounds, settings.training)
+        contributions = {}
+        for site in sites:
+            sent = {name: received[site.name][name] for name in shared}
+            load_state_arrays(network, own[site.name] | sent)
+            train(
+                network,
+                site.training,
+                epochs,
+                training=settings.training,
+                loss=settings.loss,
+                generator=torch.Generator().manual_seed(
+                    derived_seed(settings.seed, site.name, round_number)
+                ),
+                received=sent,
+            )
+            own[site.name] = state_arrays(network)
+            contributions[site.name] = Contribution(
+                {name: own[site.name][name] for name in shared}, len(site.training)
+            )
+            classes = predicted_classes(network, site.held_out, epochs[-1].prior_weight)
+            confusions[site.name] = confusion_matrix(
+                site.held_out.emotion.numpy(), classes, len(CLASSES)
+            )
+        received = dict(fuse_personalised(contributions, settings.strategy.theta))
+    return {name: uf1(each) for name, each in confusions.items()}, uf1(sum(confusions.values()))
+
+
+def federation_settings(seed: int, epochs: int, learning_rate: float) -> FederationSettings:
+    """P-FedProx with its defaults but for the local epochs and the learning rate."""
+    return FederationSettings.model_validate(
+        {"seed": seed, "training": {"epochs": epochs, "learning-rate": learning_rate}}
+    )
