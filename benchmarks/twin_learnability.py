@@ -9,9 +9,7 @@ sites is given too. Each figure comes as mean and range over seeds, each seed a 
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +28,12 @@ from fedpsyau_model.metrics import confusion_matrix, uf1
 from fedpsyau_model.model_state import load_state_arrays, shared_names, state_arrays
 from fedpsyau_model.network import build_network
 from fedpsyau_model.schedules import epochs_alone, epochs_of_round
-from fedpsyau_model.settings import FederationSettings, LossSettings, NetworkSettings
-from fedpsyau_model.settings import TrainingSettings
+from fedpsyau_model.settings import (
+    FederationSettings,
+    LossSettings,
+    NetworkSettings,
+    TrainingSettings,
+)
 from fedpsyau_model.training import predict, train
 from fedpsyau_server.fusion import Contribution, fuse_personalised
 
