@@ -35,6 +35,9 @@ from fedpsyau_server.fusion import Contribution, Model
 #: Environment variable that names the run folder to the process that runs the rounds.
 RUN_FOLDER_VARIABLE = "FEDPSYAU_RUN_FOLDER"
 
+#: Environment variable that names the process of `fedpsyau-server`, with which that process ends.
+LAUNCHER_VARIABLE = "FEDPSYAU_LAUNCHER"
+
 Status = Literal["running", "completed", "failed", "stopped"]
 
 

@@ -142,7 +142,7 @@ def test_port_in_use(tmp_path: Path) -> None:
         ("[strategy]\ntheta = 1.5\n", ("strategy.theta", "1.5", "less than or equal to 1")),
         ("[training]\nepochs = 'two'\n", ("training.epochs", "'two'", "integer")),
         ("[strategy]\nname = 'fedsgd'\n", ("strategy.name", "'fedsgd'", "'fedavg'")),
-        ("[training]\nepoch = 2\n", ("training.epoch", "not a setting")),
+        ("[training]\nepoch = 2\n", ("training.epoch = 2", "training.epochs")),
         ("seed = True\n", ("TOML", "lower case")),
     ],
 )

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import SCRIPTS, Federation, alive, clean_environment, descendants, wait_until
+from processes import SCRIPTS, Federation, clean_environment, wait_until
+
+from fedpsyau_model.process_tree import alive, descendants
 
 pytestmark = pytest.mark.e2e
 
