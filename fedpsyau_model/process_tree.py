@@ -35,7 +35,12 @@ def alive(pids: Iterable[int]) -> set[int]:
 
 
 def end_with(pid: int, exit_code: int) -> None:
-    """End this process at once, from a thread, when the process `pid` has ended."""
+    """End this process at once, from a thread, when the process `pid` has ended.
+
+    Does nothing where there is no /proc to ask.
+    """
+    if not Path("/proc/self/stat").exists():
+        return
 
     def watch() -> None:
         while alive({pid}):
