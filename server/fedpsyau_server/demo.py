@@ -30,6 +30,7 @@ app = new_app("Run a whole federation on this machine, on synthetic data.")
 SCALE = 0.1
 ROUNDS = 10
 EPOCHS = 2
+BATCH_SIZE = 16
 SEED = 7
 
 #: File by which a folder is known to be a demo's, so that nothing else is ever deleted.
@@ -93,7 +94,7 @@ def _federate(out: Path, rounds: int, strategy: str, seed: int, console: Any) ->
     """Run server and sites to their end; returns the run folder."""
     config = out / "federation.toml"
     config.write_text(
-        f"seed = {seed}\n\n[training]\nepochs = {EPOCHS}\n\n"
+        f"seed = {seed}\n\n[training]\nepochs = {EPOCHS}\nbatch-size = {BATCH_SIZE}\n\n"
         f'[strategy]\nname = "{strategy}"\n\n[rounds]\nrounds = {rounds}\n'
     )
     sites = sorted(path.name for path in (out / "data").iterdir() if path.is_dir())

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 #: Spread (standard deviation) of faces, in pixels of the 128 crop: the part that bends smoothly
 #: over the face, and each point on its own.
-_BEND_PX: Final = 3.0
+_BEND_PX: Final = 6.0
 _POINT_PX: Final = 0.5
 
 #: Nodes a side of the coarse grid that bends a face.
