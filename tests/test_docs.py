@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,13 @@ import pytest
 
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_model.errors import INTERRUPTED, FedPsyAUError
-from fedpsyau_model.settings import FederationSettings, Settings, StrategySettings, load_settings
+from fedpsyau_model.settings import (
+    FederationSettings,
+    Settings,
+    StrategySettings,
+    dotted_keys,
+    load_settings,
+)
 from fedpsyau_model.settings_table import markdown_table
 from fedpsyau_server.strategies import STRATEGIES
 
@@ -121,3 +128,17 @@ def test_every_strategy_has_its_row_with_its_proximal_term() -> None:
 def test_links_to_other_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_example_configuration_holds_every_setting_with_its_default() -> None:
+    example = Path(__file__).parents[1] / "deploy" / "federation.toml"
+    written = tomllib.loads(example.read_text())
+    assert load_settings(FederationSettings, example, environment={}) == FederationSettings()
+    assert _keys(written) == set(dotted_keys(FederationSettings))
+
+
+def _keys(values: dict[str, object], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for key, value in values.items():
+        found |= _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+    return found

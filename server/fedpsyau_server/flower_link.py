@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -36,6 +37,14 @@ NODE_POLL = 1.0
 
 #: Flower's own serialisation is not used: the one array holds safetensors bytes as they are.
 _PACKED = "safetensors"
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """An order on its way: whose it is, and the node it went to."""
+
+    site: str
+    node: int
 
 
 class FlowerLink:
@@ -72,23 +81,24 @@ class FlowerLink:
     def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
         """See SiteLink. A site that comes back under a new node gets its order again."""
         deadline = time.monotonic() + seconds
-        pending: dict[str, tuple[str, int]] = {}
         waiting = set(orders)
-        self._send_orders(orders, sorted(waiting), pending)
+        pending: dict[str, _Sent] = {}
+        unsent = sorted(waiting)
         while waiting and time.monotonic() < deadline:
+            for site in self._send_orders(orders, unsent, pending):
+                waiting.discard(site)
+                yield Reply(site, fault="its node could not be reached")
             for message in self._pull(pending):
-                site, _ = pending.pop(message.metadata.reply_to_message_id)
-                if site in waiting:
-                    waiting.discard(site)
-                    yield _read_reply(site, message)
+                sent = pending.pop(message.metadata.reply_to_message_id)
+                gone = message.has_error() and sent.node != self._node_of(sent.site)
+                if sent.site in waiting and not gone:
+                    waiting.discard(sent.site)
+                    yield _read_reply(sent.site, message)
             self._look_for_nodes()
-            moved = [
-                site
-                for site in sorted(waiting)
-                if self._node_of(site)
-                not in {node for name, node in pending.values() if name == site}
+            reached = set(pending.values())
+            unsent = [
+                site for site in sorted(waiting) if _Sent(site, self._node_of(site)) not in reached
             ]
-            self._send_orders(orders, moved, pending)
             if waiting:
                 time.sleep(REPLY_POLL)
 
@@ -103,16 +113,13 @@ class FlowerLink:
 
     def _push_dismissals(self, dismissal: Dismissal, nodes: list[int]) -> None:
         values = dismissal.to_values()
-        self._dismissals |= set(
-            self._push([_message(values, node, DISMISS, "join") for node in nodes])
-        )
+        pushed = self._push([_message(values, node, DISMISS, "join") for node in nodes])
+        self._dismissals |= {message_id for message_id in pushed if message_id is not None}
 
     def _send_orders(
-        self,
-        orders: Mapping[str, Order],
-        sites: list[str],
-        pending: dict[str, tuple[str, int]],
-    ) -> None:
+        self, orders: Mapping[str, Order], sites: list[str], pending: dict[str, _Sent]
+    ) -> list[str]:
+        """Send orders and note them in `pending`; returns the sites that could not be reached."""
         messages = [
             _message(
                 orders[site].order.to_values(),
@@ -123,11 +130,19 @@ class FlowerLink:
             )
             for site in sites
         ]
-        for site, message, message_id in zip(sites, messages, self._push(messages), strict=True):
-            pending[message_id] = (site, message.metadata.dst_node_id)
+        unreached = []
+        for site, message_id in zip(sites, self._push(messages), strict=True):
+            if message_id is None:
+                unreached.append(site)
+            else:
+                pending[message_id] = _Sent(site, self._node_of(site))
+        return unreached
 
-    def _push(self, messages: list[Message]) -> list[str]:
-        return list(self._grid.push_messages(messages)) if messages else []
+    def _push(self, messages: list[Message]) -> list[str | None]:
+        """Push messages; for each its id, or None if its node has gone."""
+        if not messages:
+            return []
+        return list(self._grid.push_messages(messages)) or [None] * len(messages)
 
     def _node_of(self, site: str) -> int:
         return self._roster.members[site].node_id
@@ -141,8 +156,10 @@ class FlowerLink:
         unknown = sorted(self._connected - self._greeted)
         hello = self._roster.hello.to_values()
         messages = [_message(hello, node, HELLO, "join") for node in unknown]
-        self._hellos |= dict(zip(self._push(messages), unknown, strict=True))
-        self._greeted |= set(unknown)
+        for node, message_id in zip(unknown, self._push(messages), strict=True):
+            if message_id is not None:
+                self._hellos[message_id] = node
+                self._greeted.add(node)
 
     def _pull(self, pending: Mapping[str, Any] | None = None) -> list[Message]:
         """Pull what has come; deal with introductions, return answers to orders."""

@@ -213,11 +213,15 @@ class RunFolder:
         self.state = state
 
     def _show_latest_models(self, number: int, sites: Iterable[str]) -> None:
-        """Let models/SITE.safetensors be the file of the last round, without copying it."""
+        """Let models/SITE.safetensors be the file of the last round, copied only if it must be."""
         for site in sites:
+            newest = self._round_folder(number) / "models" / f"{site}.safetensors"
             link = self.path / "models" / f".{site}.safetensors{PARTIAL}"
             link.unlink(missing_ok=True)
-            os.link(self._round_folder(number) / "models" / f"{site}.safetensors", link)
+            try:
+                os.link(newest, link)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(newest, link)
             link.replace(self.path / "models" / f"{site}.safetensors")
 
     def _prune(self, number: int) -> None:

@@ -62,6 +62,7 @@ def resumed_run(path: Path) -> RunFolder:
     folder = RunFolder.open(path)
     settings = folder.config.federation_settings()
     if folder.state.round >= settings.rounds.rounds:
+        folder.finish("completed")
         raise RunFolderError(f"The run {path} is complete after {folder.state.round} rounds.")
     difference = disagreement(
         {
