@@ -27,6 +27,9 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
     SIGTERM is treated like Ctrl-C, so that `finally` blocks run and no child process stays behind.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    # OpenMP's threads spin while they wait. Where several sites share a machine's cores, that
+    # makes training several times slower; it must be said before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         command()
     except FedPsyAUError as error:
