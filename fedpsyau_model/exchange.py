@@ -18,7 +18,7 @@ import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedpsyau_model import __version__
-from fedpsyau_model.errors import FedPsyAUError, SchemaMismatchError
+from fedpsyau_model.errors import FedPsyAUError
 from fedpsyau_model.settings import FederationSettings, agreement_differences
 
 #: Raised by one whenever a message changes in a way that the other side must know.
@@ -190,12 +190,3 @@ def unpack_tensors(data: bytes) -> Tensors:
         raise MalformedMessageError(f"A model in a message cannot be read: {error}.") from None
     # The library gives them in an order that differs from call to call; sums must not.
     return {name: tensors[name] for name in sorted(tensors)}
-
-
-def require_schema(schema_version: int, what: str) -> None:
-    """Raise SchemaMismatchError unless `schema_version` is the one that this package speaks."""
-    if schema_version != SCHEMA_VERSION:
-        raise SchemaMismatchError(
-            f"{what} has schema version {schema_version}, and this is fedpsyau {__version__} with "
-            f"schema version {SCHEMA_VERSION}. Install the same fedpsyau version on both sides."
-        )

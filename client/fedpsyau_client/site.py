@@ -43,7 +43,7 @@ from fedpsyau_model.metrics import confusion_matrix, uf1
 from fedpsyau_model.model_state import load_state_arrays, shared_names, state_arrays
 from fedpsyau_model.network import AuGatDsi, build_network
 from fedpsyau_model.schedules import epochs_of_round
-from fedpsyau_model.settings import FederationSettings
+from fedpsyau_model.settings import FederationSettings, agreement_hash
 from fedpsyau_model.training import predict, train
 
 log = logging.getLogger(__name__)
@@ -102,12 +102,11 @@ class Site:
         """Answer a server's greeting: load what its settings ask for, or say why not."""
         proposed = json.loads(hello.agreement)
         own = self._agreed.agreement() if self._agreed else proposed
-        settings = FederationSettings.model_validate(own)
         refusal = disagreement(
             {
                 "version": __version__,
                 "schema_version": SCHEMA_VERSION,
-                "agreement_hash": settings.agreement_hash(),
+                "agreement_hash": agreement_hash(own),
                 "agreement": own,
             },
             hello.model_dump() | {"agreement": proposed},
@@ -115,8 +114,8 @@ class Site:
             "server",
         )
         counts = (0, 0)
-        if not refusal:
-            run = self._load(hello.run_id, settings)
+        if not refusal:  # only then is it sure that the settings are known here
+            run = self._load(hello.run_id, FederationSettings.model_validate(own))
             counts = (len(run.training), len(run.held_out))
             log.info(
                 "joined run %s with %d training clips and %d held out", hello.run_id[:8], *counts
@@ -126,7 +125,7 @@ class Site:
             instance=self.state.instance,
             version=__version__,
             schema_version=SCHEMA_VERSION,
-            agreement_hash=settings.agreement_hash(),
+            agreement_hash=agreement_hash(own),
             train_clips=counts[0],
             test_clips=counts[1],
             synthetic=self._store.manifest.synthetic,

@@ -124,6 +124,18 @@ def test_a_site_that_insists_on_other_settings_refuses_and_says_both_values(
     assert introduction.train_clips == 0
 
 
+def test_a_server_of_another_version_is_refused_even_if_its_settings_are_unknown_here(
+    site: Site,
+) -> None:
+    agreement = federation().agreement() | {"telepathy": {"range": 3}}
+    greeting = hello(federation(), "run").model_copy(
+        update={"version": "99.0", "agreement": json.dumps(agreement)}
+    )
+    introduction = site.introduce(greeting)
+    assert "99.0" in introduction.refusal
+    assert introduction.train_clips == 0
+
+
 def test_the_same_order_gives_the_same_bits_whatever_came_before(
     settings: ClientSettings, tmp_path: Path
 ) -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedpsyau_model import __version__, exchange
-from fedpsyau_model.errors import SchemaMismatchError
 from fedpsyau_model.exchange import (
     SCHEMA_VERSION,
     Acknowledgement,
@@ -26,7 +25,6 @@ from fedpsyau_model.exchange import (
     disagreement,
     hello,
     pack_tensors,
-    require_schema,
     unpack_tensors,
 )
 from fedpsyau_model.settings import FederationSettings
@@ -190,12 +188,6 @@ def test_settings_that_differ_are_named_where_both_sides_are_known() -> None:
     text = disagreement(ours, theirs, "dfme_c1", "server")
     assert "strategy.theta: here 0.9, there 0.8" in text
     assert "seed" not in text
-
-
-def test_another_schema_version_is_refused_with_both() -> None:
-    require_schema(SCHEMA_VERSION, "The message")
-    with pytest.raises(SchemaMismatchError, match=r"The message has schema version 99.*version 1"):
-        require_schema(99, "The message")
 
 
 # Tensors ------------------------------------------------------------------------------------------
