@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from fedpsyau_model.process_tree import alive, descendants
+
 #: prctl(2) option: the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1
 
@@ -67,12 +69,19 @@ class ChildProcess:
             return None
 
     def stop(self, seconds: float = 10.0) -> None:
-        """Ask the process to end (SIGTERM), then kill what is left of its group."""
+        """Ask the process to end (SIGTERM), then kill what is left of its group and offspring.
+
+        Flower's helpers lead sessions of their own and can outlive the process that started them.
+        """
+        offspring = descendants(self.pid)
         if self.return_code is None:
             self._process.terminate()
             self.wait(seconds)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
+        for pid in alive(offspring):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
         self._log.close()
 

@@ -85,7 +85,12 @@ def main() -> None:
     run_command(_build_app())
 
 
-def _build_app() -> typer.Typer:
+def _build_app() -> Callable[[], Any]:
+    """Put the commands that the packages bring under one name.
+
+    A package's app with one command becomes that command (``fedpsyau report RUN``), any other a
+    group of commands (``fedpsyau data prepare``).
+    """
     app = new_app(
         "Recognise micro-expressions, alone or together with other sites, without sharing a clip."
     )
@@ -94,6 +99,7 @@ def _build_app() -> typer.Typer:
     def root(version: bool = version_option()) -> None:
         """Recognise micro-expressions, alone or with other sites, without sharing a clip."""
 
+    group = typer.main.get_group(app)
     for entry in sorted(importlib.metadata.entry_points(group=COMMAND_GROUP)):
-        app.add_typer(entry.load(), name=entry.name)
-    return app
+        group.add_command(typer.main.get_command(entry.load()), entry.name)
+    return group

@@ -178,16 +178,18 @@ def _settings_difference(ours: Any, theirs: Any) -> str:
 def pack_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
     """Serialise named tensors, names sorted, so that equal models give equal bytes."""
     return safetensors.numpy.save(
-        {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+        {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
     )
 
 
 def unpack_tensors(data: bytes) -> Tensors:
     """Read what `pack_tensors` made; MalformedMessageError if it is anything else."""
     try:
-        return safetensors.numpy.load(data)
+        tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise MalformedMessageError(f"A model in a message cannot be read: {error}.") from None
+    # The library gives them in an order that differs from call to call; sums must not.
+    return {name: tensors[name] for name in sorted(tensors)}
 
 
 def require_schema(schema_version: int, what: str) -> None:

@@ -7,6 +7,7 @@ message that names the key, the value and what is allowed.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -212,7 +213,7 @@ def agreement_hash(agreement: Mapping[str, Any]) -> str:
 
 
 def agreement_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Lines ``section.key: ours X, theirs Y`` for every value that differs."""
+    """List ``section.key: here X, there Y`` for every value that differs."""
     mine, other = _flattened(ours), _flattened(theirs)
     absent = "(absent)"
     return [
@@ -263,7 +264,7 @@ def load_settings(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_explain(error, file)) from None
+        raise SettingsError(_explain(error, file, dotted_keys(model))) from None
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -318,12 +319,14 @@ def _set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-def _explain(error: ValidationError, file: Path | None) -> str:
+def _explain(error: ValidationError, file: Path | None, keys: list[str]) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{key} is not a setting")
+            near = difflib.get_close_matches(key, keys, n=3)
+            meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+            lines.append(f"{key} = {problem['input']!r}: there is no setting of this name{meant}")
         else:
             lines.append(f"{key} = {problem['input']!r}: {problem['msg']}")
     source = f" (read from {file})" if file else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -59,17 +60,20 @@ def settings_rows(model: type[Settings], prefix: str = "") -> list[tuple[str, st
         if isinstance(section, type) and issubclass(section, Settings):
             rows += settings_rows(section, f"{prefix}{key}.")
             continue
-        default = field.get_default(call_default_factory=False)
-        shown = json.dumps(default if not hasattr(default, "parts") else str(default))
+        shown = "required" if field.is_required() else _shown(field.get_default())
         rows.append((prefix + key, shown, _allowed(properties[key]), field.description or ""))
     return rows
+
+
+def _shown(default: Any) -> str:
+    return json.dumps(str(default) if isinstance(default, Path) else default)
 
 
 def _allowed(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(str(value) for value in schema["enum"])
     bounds = [
-        f"{sign} {schema[name]:g}"
+        f"{sign} {schema[name]:.15g}"
         for name, sign in (
             ("minimum", "≥"),
             ("exclusiveMinimum", ">"),
@@ -81,4 +85,3 @@ def _allowed(schema: dict[str, Any]) -> str:
     kinds = {"boolean": "true, false", "integer": "integer", "number": "number", "array": "list"}
     kind = kinds.get(schema.get("type", ""), "text")
     return " ".join([kind, ", ".join(bounds)]).strip()
-

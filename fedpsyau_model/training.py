@@ -58,8 +58,8 @@ def train(
         `state_arrays` gives it; entries that are not trained are ignored. None: no such term.
 
     Returns the losses of the last epoch. Raises TrainingDivergedError if the loss is not finite,
-    before weights take harm from it; WeightsMismatchError if `received` does not fit;
-    ValueError without clips or epochs.
+    before weights take harm from it (batch-norm statistics may); WeightsMismatchError if
+    `received` does not fit; ValueError without clips or epochs.
     """
     if not len(clips) or not epochs:
         raise ValueError(f"nothing to train: {len(clips)} clips, {len(epochs)} epochs")

@@ -12,6 +12,7 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.error import Error
+from flwr.clientapp import ClientApp
 
 from fedpsyau_client.site import Site
 from fedpsyau_model.errors import FedPsyAUError
@@ -29,6 +30,10 @@ from fedpsyau_model.exchange import (
 )
 
 log = logging.getLogger(__name__)
+
+#: What the code-free bundle names. It has no functions: messages are answered by `SiteApp` in the
+#: process that `fedpsyau-client` started, and a SuperNode that was started by hand answers nothing.
+app = ClientApp()
 
 #: Exit code that stands in an error reply for a failure without one of its own.
 UNEXPECTED = 1

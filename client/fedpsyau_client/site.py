@@ -24,6 +24,7 @@ from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.site_state import SiteState
 from fedpsyau_client.splits import split_by_subject
 from fedpsyau_model import __version__
+from fedpsyau_model.calibration import calibrate_batch_norm
 from fedpsyau_model.clip_tensors import ClipTensors
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import JoinRefusedError, SettingsError
@@ -55,8 +56,8 @@ class _Run:
     run_id: str
     settings: FederationSettings
     network: AuGatDsi
-    initial: Tensors
-    shared: tuple[str, ...]
+    own: Tensors
+    """Initial values of the tensors that do not travel."""
     training: ClipTensors
     held_out: ClipTensors
 
@@ -136,8 +137,8 @@ class Site:
         """Train the personal model received, and report on the site's held-out subjects.
 
         Evaluates the received model before training and the trained one after. The same order
-        gives the same bits on the same machine: batch-norm statistics are those of the round
-        before, and every random number comes from (seed, partition, round).
+        gives the same bits on the same machine, whatever came before: nothing is carried over
+        from an earlier round, and every random number comes from (seed, partition, round).
 
         Raises JoinRefusedError for an order of a run that was not joined, WeightsMismatchError for
         a model of another network, TrainingDivergedError if the loss is not finite.
@@ -151,7 +152,7 @@ class Site:
         started = time.monotonic()
         settings = run.settings
         received = unpack_tensors(model)
-        load_state_arrays(run.network, self._own_tensors(run, order.round) | received)
+        load_state_arrays(run.network, run.own | received)
         epochs = epochs_of_round(order.round, order.rounds, settings.training)
         confusion_received = _evaluate(run, epochs[0].prior_weight)
         losses = train(
@@ -167,7 +168,7 @@ class Site:
         )
         confusion_trained = _evaluate(run, epochs[-1].prior_weight)
         trained = state_arrays(run.network)
-        self._keep(run, order.round, trained, set(received))
+        self._keep(run, order.round, trained)
         seconds = time.monotonic() - started
         log.info(
             "round %d of %d: UF1 %.3f received, %.3f trained, %.1f s",
@@ -199,12 +200,13 @@ class Site:
         if self._run is None or self._run.run_id != run_id:
             network = build_network(settings.network, settings.seed).to(self._device)
             training, held_out = self._divide(settings)
+            state = state_arrays(network)
+            travels = set(shared_names(network, settings.strategy.batch_norm))
             self._run = _Run(
                 run_id=run_id,
                 settings=settings,
                 network=network,
-                initial=state_arrays(network),
-                shared=shared_names(network, settings.strategy.batch_norm),
+                own={name: tensor for name, tensor in state.items() if name not in travels},
                 training=training,
                 held_out=held_out,
             )
@@ -234,16 +236,7 @@ class Site:
             au_known=torch.from_numpy(clips.au_known[rows]),
         ).to(self._device)
 
-    def _own_tensors(self, run: _Run, round_number: int) -> Tensors:
-        """Tensors that do not travel, as they were before a round; the initial ones at first."""
-        saved = self.state.statistics_before(run.run_id, round_number)
-        if saved is not None:
-            return saved
-        return {name: run.initial[name] for name in run.initial if name not in run.shared}
-
-    def _keep(self, run: _Run, round_number: int, trained: Tensors, travels: set[str]) -> None:
-        own = {name: tensor for name, tensor in trained.items() if name not in travels}
-        self.state.save_statistics(run.run_id, round_number, own)
+    def _keep(self, run: _Run, round_number: int, trained: Tensors) -> None:
         self.state.save_personal(
             trained,
             {
@@ -261,7 +254,12 @@ class Site:
 
 
 def _evaluate(run: _Run, prior_weight: float) -> np.ndarray:
-    """Confusion matrix (C, C) of the network over the held-out clips."""
+    """Confusion matrix (C, C) of the network over the held-out clips.
+
+    Where batch-norm statistics are the site's own, they are first taken from its training clips.
+    """
+    if run.settings.strategy.batch_norm == "local":
+        calibrate_batch_norm(run.network, run.training, prior_weight)
     classes = len(CLASS_NAMES[run.settings.network.classes])
     predicted = predict(run.network, run.held_out, prior_weight).emotion.argmax(dim=1)
     return confusion_matrix(run.held_out.emotion.cpu().numpy(), predicted.numpy(), classes)

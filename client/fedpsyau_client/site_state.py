@@ -1,12 +1,9 @@
-"""What a site keeps for itself on its own disk: its identity, its models, its statistics.
+"""What a site keeps for itself on its own disk: its identity and its model.
 
-    STATE/PARTITION/instance                    random token by which the server knows this site
-    STATE/PARTITION/personal.safetensors        this site's model, whole, after its last training
-    STATE/PARTITION/personal.json               where that model comes from
-    STATE/PARTITION/client.log, lock            Flower's log; who is using this folder
-    STATE/PARTITION/runs/RUN/round-0007.safetensors   batch-norm statistics after a round
-
-Statistics are kept for several rounds, because a server that resumes may ask for one again.
+STATE/PARTITION/instance               random token by which the server knows this site
+STATE/PARTITION/personal.safetensors   this site's model, whole, after its last training
+STATE/PARTITION/personal.json          where that model comes from
+STATE/PARTITION/client.log, lock       Flower's log; who is using this folder
 """
 
 from __future__ import annotations
@@ -15,23 +12,14 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from fedpsyau_model.atomic_files import write_atomically
-from fedpsyau_model.errors import DataDamagedError, NameTakenError
-from fedpsyau_model.exchange import MalformedMessageError, Tensors, pack_tensors, unpack_tensors
-
-#: Rounds whose statistics stay on disk.
-KEPT_ROUNDS = 5
-
-#: Runs whose statistics stay on disk.
-KEPT_RUNS = 3
+from fedpsyau_model.errors import NameTakenError
+from fedpsyau_model.exchange import Tensors, pack_tensors
 
 
 class SiteState:
@@ -58,42 +46,6 @@ class SiteState:
         """Keep the whole trained model with where it comes from."""
         write_atomically(self.personal_model, pack_tensors(model))
         write_atomically(self._folder / "personal.json", json.dumps(dict(provenance), indent=2))
-
-    def save_statistics(self, run_id: str, round_number: int, statistics: Tensors) -> None:
-        """Keep the site's own tensors after a round, and let old ones go."""
-        folder = self._run_folder(run_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"round-{round_number:04d}.safetensors", pack_tensors(statistics))
-        for path in self._saved_rounds(run_id)[:-KEPT_ROUNDS]:
-            path.unlink()
-        runs = sorted(folder.parent.iterdir(), key=lambda path: path.stat().st_mtime)
-        for old in runs[:-KEPT_RUNS]:
-            shutil.rmtree(old, ignore_errors=True)
-
-    def statistics_before(self, run_id: str, round_number: int) -> Tensors | None:
-        """The site's own tensors as they were before a round of a run; None at its beginning."""
-        before = [
-            path
-            for path in self._saved_rounds(run_id)
-            if int(path.stem.removeprefix("round-")) < round_number
-        ]
-        if not before:
-            return None
-        try:
-            return {
-                name: np.array(t) for name, t in unpack_tensors(before[-1].read_bytes()).items()
-            }
-        except MalformedMessageError:
-            raise DataDamagedError(
-                f"The site's own statistics {before[-1]} cannot be read. Delete the file; the site "
-                "then goes on from the statistics of the round before."
-            ) from None
-
-    def _run_folder(self, run_id: str) -> Path:
-        return self._folder / "runs" / run_id
-
-    def _saved_rounds(self, run_id: str) -> list[Path]:
-        return sorted(self._run_folder(run_id).glob("round-*.safetensors"))
 
     def _read_instance(self) -> str:
         path = self._folder / "instance"

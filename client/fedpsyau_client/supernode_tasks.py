@@ -23,7 +23,7 @@ from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
-from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
@@ -106,7 +106,7 @@ def _work_off(client: RuntimeHttpClient, answer: Callable[[Message], Message]) -
         push_task_output(client, context, status, details)
 
 
-def _no_retries():  # type: ignore[no-untyped-def]
+def _no_retries() -> RetryInvoker:
     invoker = make_simple_http_retry_invoker()
     invoker.max_tries = 1
     return invoker

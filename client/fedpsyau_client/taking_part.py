@@ -16,12 +16,15 @@ from fedpsyau_model.settings import FederationSettings
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two questions for a task, and between two tries to reach a silent server.
-TASK_POLL = 0.1
+#: Seconds between two questions for a task: the first after an answer, growing to the last.
+FIRST_TASK_POLL = 0.1
+LAST_TASK_POLL = 0.5
+
+#: Seconds between two tries to reach a silent server.
 CONNECT_POLL = 1.0
 
-#: How long the reply to a dismissal is given to travel before the connection is closed.
-_FAREWELL_SECONDS = 5.0
+#: How long the answer to a dismissal is given to travel before the connection is closed.
+_FAREWELL_SECONDS = 2.0
 
 
 class DismissedError(FedPsyAUError):
@@ -46,15 +49,26 @@ def take_part(settings: ClientSettings, agreed: FederationSettings | None) -> st
         _wait_for_server(settings)
         with SuperNode(site.partition, settings.superlink, site.state.log_file) as supernode:
             log.info("waiting for the server's greeting at %s", settings.superlink)
-            while app.dismissal is None:
-                if supernode.keep_alive():
-                    _wait_for_server(settings)
-                if not supernode.tasks.answer_next(app.answer):
-                    time.sleep(TASK_POLL)
-            time.sleep(_FAREWELL_SECONDS if app.dismissal.exit_code else 1.0)
-        if app.dismissal.exit_code != 0:
-            raise DismissedError(app.dismissal)
-        return f"{app.dismissal.reason} This site's model is {site.state.personal_model}"
+            dismissal = _answer_until_dismissed(app, supernode, settings)
+            time.sleep(_FAREWELL_SECONDS)
+        if dismissal.exit_code != 0:
+            raise DismissedError(dismissal)
+        return f"{dismissal.reason} This site's model is {site.state.personal_model}"
+
+
+def _answer_until_dismissed(
+    app: SiteApp, supernode: SuperNode, settings: ClientSettings
+) -> Dismissal:
+    pause = FIRST_TASK_POLL
+    while app.dismissal is None:
+        if supernode.keep_alive():
+            _wait_for_server(settings)
+        if supernode.tasks.answer_next(app.answer):
+            pause = FIRST_TASK_POLL
+        else:
+            time.sleep(pause)
+            pause = min(pause * 1.2, LAST_TASK_POLL)
+    return app.dismissal
 
 
 def _wait_for_server(settings: ClientSettings) -> None:

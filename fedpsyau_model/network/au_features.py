@@ -15,6 +15,10 @@ from fedpsyau_model.network.local_regions import MOTION_CHANNELS, PATCH_SIZE
 AU_FEATURES = PATCH_SIZE * PATCH_SIZE
 
 _REDUCTION = 16
+
+#: 23 points / 16 would be a single unit, and nothing would be left once ReLU switches it off.
+_SMALLEST_SQUEEZE = 4
+
 _PREDICTOR_WIDTH = 128
 
 #: Below this length a map is hardly active (batch-normalised maps have lengths of a few units) and
@@ -27,7 +31,7 @@ class GroupSqueezeExcitation(nn.Module):
 
     def __init__(self, point_count: int) -> None:
         super().__init__()
-        squeezed = max(1, point_count // _REDUCTION)
+        squeezed = max(_SMALLEST_SQUEEZE, point_count // _REDUCTION)
         self.gates = nn.Sequential(
             nn.Linear(point_count, squeezed),
             nn.ReLU(inplace=True),
@@ -47,9 +51,10 @@ class GroupFeatures(nn.Module):
     def __init__(self, point_count: int, au_count: int) -> None:
         super().__init__()
         self.excitation = GroupSqueezeExcitation(point_count)
+        self.channels = point_count * MOTION_CHANNELS
         self.maps = nn.Sequential(
-            nn.Conv2d(point_count * MOTION_CHANNELS, 2 * au_count, kernel_size=3, padding=1),
-            nn.Conv2d(2 * au_count, au_count, kernel_size=1, bias=False),
+            nn.Conv2d(self.channels, 2 * au_count, 3, padding=1, bias=False),
+            nn.Conv2d(2 * au_count, au_count, 1, bias=False),
             nn.BatchNorm2d(au_count),
             nn.ReLU(inplace=True),
         )
@@ -57,7 +62,7 @@ class GroupFeatures(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """points: (B, P, 75), the group's own. Returns (B, n, 25), >= 0, not normalised."""
         excited: Tensor = self.excitation(points)
-        maps: Tensor = self.maps(excited.reshape(len(points), -1, PATCH_SIZE, PATCH_SIZE))
+        maps: Tensor = self.maps(excited.reshape(-1, self.channels, PATCH_SIZE, PATCH_SIZE))
         return maps.flatten(2)
 
 
@@ -87,9 +92,13 @@ class AuPredictor(nn.Sequential):
     """AP: (B, 12, 25) AU features -> (B, 12) AU logits, through 300 -> 128 -> 12."""
 
     def __init__(self, dropout: float) -> None:
+        first = nn.Linear(len(AUS) * AU_FEATURES, _PREDICTOR_WIDTH)
+        # The 300 inputs are 12 vectors of length 1. The usual initial weights expect inputs of
+        # size 1 each, and would start with a signal ten times too faint to be learnt in time.
+        nn.init.normal_(first.weight, std=len(AUS) ** -0.5)
         super().__init__(
             nn.Flatten(),
-            nn.Linear(len(AUS) * AU_FEATURES, _PREDICTOR_WIDTH),
+            first,
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(_PREDICTOR_WIDTH, len(AUS)),

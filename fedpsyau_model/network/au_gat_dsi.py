@@ -98,6 +98,5 @@ def build_network(settings: NetworkSettings, generator_seed: int) -> AuGatDsi:
 
 def _initialise_convolution(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
+        # None has a bias: batch norm follows everywhere and would take it out again.
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -38,7 +38,6 @@ class AttentionLayer(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
         self.transform = nn.Linear(in_features, heads * out_features, bias=False)
         self.source = nn.Parameter(torch.empty(heads, out_features))
         self.target = nn.Parameter(torch.empty(heads, out_features))
@@ -49,7 +48,7 @@ class AttentionLayer(nn.Module):
         """nodes: (B, n, in_features). Returns (B, n, heads * out_features)."""
         batch, node_count, _ = nodes.shape
         transformed: Tensor = self.transform(nodes)
-        transformed = transformed.view(batch, node_count, self.heads, -1).transpose(1, 2)
+        transformed = transformed.view(batch, node_count, *self.source.shape).transpose(1, 2)
         of_source = (transformed * self.source.unsqueeze(1)).sum(dim=-1)
         of_target = (transformed * self.target.unsqueeze(1)).sum(dim=-1)
         scores = F.leaky_relu(of_source.unsqueeze(3) + of_target.unsqueeze(2), _NEGATIVE_SLOPE)

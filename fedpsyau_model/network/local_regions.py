@@ -57,7 +57,9 @@ class SpatialStructureEncoder(nn.Module):
         )
         self.feed_forward = nn.Sequential(
             nn.Linear(POINT_FEATURES, _ENCODER_WIDTH),
-            nn.ReLU(inplace=True),
+            # Not in place: a linear layer over three dimensions returns a view, and autograd
+            # copies the whole of it several times if it is written to.
+            nn.ReLU(),
             nn.Linear(_ENCODER_WIDTH, POINT_FEATURES),
         )
 

@@ -15,13 +15,11 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpsyau_model.errors import FedPsyAUError
 from fedpsyau_model.exchange import Dismissal, hello
+from fedpsyau_model.process_tree import end_with
 from fedpsyau_server.flower_link import FlowerLink
 from fedpsyau_server.roster import Roster
 from fedpsyau_server.rounds import RoundLoop
-from fedpsyau_server.run_folder import RunFolder
-
-#: Environment variable that names the run folder.
-RUN_FOLDER_VARIABLE = "FEDPSYAU_RUN_FOLDER"
+from fedpsyau_server.run_folder import LAUNCHER_VARIABLE, RUN_FOLDER_VARIABLE, RunFolder
 
 #: How long the sites are given to hear that the run is complete.
 FAREWELL_SECONDS = 20.0
@@ -32,6 +30,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run a federation from its last whole round to its end."""
+    end_with(int(os.environ[LAUNCHER_VARIABLE]), exit_code=1)
     logging.getLogger("fedpsyau_server").setLevel(logging.INFO)
     folder = RunFolder.open(Path(os.environ[RUN_FOLDER_VARIABLE]))
     settings = folder.config.federation_settings()

@@ -15,15 +15,15 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedpsyau_model.exchange import (
+    DISMISS,
     HELLO,
     MODEL_RECORD,
     TRAIN,
     VALUES_RECORD,
-    DISMISS,
+    Dismissal,
     Introduction,
     MalformedMessageError,
     TrainingReport,
-    Dismissal,
 )
 from fedpsyau_server.roster import Roster
 from fedpsyau_server.rounds import Order, Reply
@@ -85,8 +85,8 @@ class FlowerLink:
             moved = [
                 site
                 for site in sorted(waiting)
-                if self._node_of(site) not in {node for name, node in pending.values()
-                                               if name == site}
+                if self._node_of(site)
+                not in {node for name, node in pending.values() if name == site}
             ]
             self._send_orders(orders, moved, pending)
             if waiting:
@@ -115,8 +115,11 @@ class FlowerLink:
     ) -> None:
         messages = [
             _message(
-                orders[site].order.to_values(), self._node_of(site), TRAIN,
-                str(orders[site].order.round), orders[site].model,
+                orders[site].order.to_values(),
+                self._node_of(site),
+                TRAIN,
+                str(orders[site].order.round),
+                orders[site].model,
             )
             for site in sites
         ]
@@ -170,7 +173,12 @@ class FlowerLink:
             dismissal = self._roster.admit(node, introduction, self._connected)
             partition = introduction.partition
         if dismissal is None:
-            self._on_event("joined", site=partition, clips=introduction.train_clips)
+            self._on_event(
+                "joined",
+                site=partition,
+                clips=introduction.train_clips,
+                synthetic=introduction.synthetic,
+            )
             return
         self._on_event("refused", site=partition, reason=dismissal.reason)
         self._push_dismissals(dismissal, [node])

@@ -110,4 +110,3 @@ def _weighted_sum(
             np.float64
         )
     return weighted_sum
-

@@ -29,11 +29,24 @@ def model_fault(reply: Model, sent: Model) -> str | None:
 
 
 def report_fault(
-    report: TrainingReport, site: str, round_number: int, enrolled: int, classes: int
+    report: TrainingReport,
+    site: str,
+    run_id: str,
+    round_number: int,
+    enrolled: int,
+    classes: int,
 ) -> str | None:
-    """Say why a report cannot be used, or None: who, when, counts, confusion matrices."""
+    """Say why a report cannot be used, or None: who, when, counts, confusion matrices.
+
+    enrolled: training clips that the site named when it joined. classes: of the network.
+    """
     if report.partition != site or report.round != round_number:
-        return f"it answers for {report.partition}, round {report.round}"
+        return (
+            f"it answers for {report.partition}, round {report.round}, "
+            f"not for {site}, round {round_number}"
+        )
+    if report.run_id != run_id:
+        return f"it answers for the run {report.run_id}, not for {run_id}"
     if report.train_clips > enrolled:
         return f"it claims {report.train_clips} training clips, and enrolled {enrolled}"
     for name in ("confusion_received", "confusion_trained"):
@@ -45,9 +58,7 @@ def report_fault(
 
 def update_norm(reply: Model, sent: Model) -> float:
     """Euclidean norm of the change that a site made to the model it received."""
-    squares = [
-        float(np.square(reply[name].astype(np.float64) - sent[name]).sum()) for name in sent
-    ]
+    squares = [float(np.square(reply[name].astype(np.float64) - sent[name]).sum()) for name in sent]
     return float(np.sqrt(sum(squares)))
 
 
@@ -58,9 +69,9 @@ def norm_faults(norms: Mapping[str, float], max_ratio: float) -> dict[str, str]:
     """
     if len(norms) < 3:
         return {}
-    limit = max_ratio * statistics.median(norms.values())
+    median = statistics.median(norms.values())
     return {
-        site: f"its update norm {norm:.3g} is beyond {max_ratio:g} times the median"
+        site: f"its update norm {norm:.3g} is beyond {max_ratio:g} times the median, {median:.3g}"
         for site, norm in norms.items()
-        if norm > limit
+        if norm > max_ratio * median
     }

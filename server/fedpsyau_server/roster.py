@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from fedpsyau_model.errors import JoinRefusedError, NameTakenError, UnknownPartitionError
-from fedpsyau_model.exchange import Hello, Introduction, Dismissal, disagreement
+from fedpsyau_model.exchange import Dismissal, Hello, Introduction, disagreement
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +47,16 @@ class Roster:
         )
         if dismissal is None:
             self.members[introduction.partition] = Member(node_id, introduction)
-            log.info("%s joined with %d training clips",
-                     introduction.partition, introduction.train_clips)
+            log.info(
+                "%s joined with %d training clips", introduction.partition, introduction.train_clips
+            )
         else:
             log.warning("refused a client: %s", dismissal.reason)
         return dismissal
 
     def present(self, connected: Collection[int]) -> list[str]:
         """Names of members whose node answers, sorted."""
-        return sorted(
-            site for site, member in self.members.items() if member.node_id in connected
-        )
+        return sorted(site for site, member in self.members.items() if member.node_id in connected)
 
     def site_of(self, node_id: int) -> str | None:
         """Name of the member at a node."""

@@ -7,6 +7,7 @@ Flower in a federation (`flower_link.py`) and can be plain function calls in a s
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -97,15 +98,22 @@ class RoundLoop:
     def run(self) -> None:
         """Run all rounds that are left. Raises QuorumError if too few sites take part."""
         rounds = self._settings.rounds
+        wanted = self._expected_sites()
         for number in range(self._folder.state.round + 1, rounds.rounds + 1):
-            first = number == self._folder.state.round + 1
-            present = self._wait(rounds.join_seconds, all_of_them=first and number == 1)
+            present = self._wait(wanted, rounds.join_seconds)
             self._run_round(number, present)
+            wanted = self._min_sites
         self._folder.finish("completed")
         self._folder.log_event("completed", rounds=rounds.rounds)
 
-    def _wait(self, seconds: float, all_of_them: bool) -> list[str]:
-        wanted = len(self._sites) if all_of_them else self._min_sites
+    def _expected_sites(self) -> int:
+        """How many sites to wait for at the start: all, or those of the rounds before a resume.
+
+        A resumed run that went on with the first few would not be the run that it continues.
+        """
+        return max(len(self._marks) or len(self._sites), self._min_sites)
+
+    def _wait(self, wanted: int, seconds: float) -> list[str]:
         present = self._link.wait_for_sites(wanted, seconds)
         if len(present) < self._min_sites:
             raise QuorumError(
@@ -147,9 +155,7 @@ class RoundLoop:
     def _model_for(self, site: str) -> Model:
         if site in self._models:
             return self._models[site]
-        if self._contributions:
-            return newcomer_model(self._contributions)
-        return self._folder.initial()
+        return newcomer_model(self._settings.strategy, self._contributions, self._folder.initial())
 
     def _collect(self, number: int, sent: Mapping[str, Model]) -> _Collected:
         orders = {
@@ -167,8 +173,12 @@ class RoundLoop:
         for reply in self._link.exchange(orders, self._settings.rounds.round_seconds):
             self._take(number, reply, sent[reply.site], collected)
             self._folder.log_event(
-                "reply", round=number, site=reply.site, answered=len(collected.models),
-                expected=len(sent), fault=collected.quarantined.get(reply.site),
+                "reply",
+                round=number,
+                site=reply.site,
+                answered=len(collected.models),
+                expected=len(sent),
+                fault=collected.quarantined.get(reply.site),
             )
         for site, reason in norm_faults(
             collected.norms, self._settings.rounds.max_update_ratio
@@ -183,7 +193,12 @@ class RoundLoop:
         if reply.report is not None and fault is None:
             classes = len(CLASS_NAMES[self._settings.network.classes])
             fault = report_fault(
-                reply.report, site, number, self._link.enrolled_clips(site), classes
+                reply.report,
+                site,
+                self._folder.config.run_id,
+                number,
+                self._link.enrolled_clips(site),
+                classes,
             )
             if fault is None:
                 try:
@@ -240,7 +255,12 @@ def _site_record(report: TrainingReport, norm: float) -> dict[str, Any]:
         confusion = cells.reshape(side, side)
         record[name] = {
             "confusion": confusion.tolist(),
-            "uf1": uf1(confusion),
-            "uar": uar(confusion),
+            "uf1": _number(uf1(confusion)),
+            "uar": _number(uar(confusion)),
         }
     return record | {"update_norm": norm}
+
+
+def _number(score: float) -> float | None:
+    """JSON has no NaN, the score of a site that holds out no clip."""
+    return None if math.isnan(score) else score

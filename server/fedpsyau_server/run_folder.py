@@ -11,6 +11,7 @@
 
 A round's folder is written under a temporary name and renamed, then `state.json` is replaced. A
 server that dies at any moment leaves the last whole round, and `RunFolder.open` goes on from it.
+Only `models/` may then be one round ahead; the round that is run again puts it right.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -30,6 +31,12 @@ from fedpsyau_model.errors import FedPsyAUError, RunFolderError
 from fedpsyau_model.exchange import pack_tensors, unpack_tensors
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.fusion import Contribution, Model
+
+#: Environment variable that names the run folder to the process that runs the rounds.
+RUN_FOLDER_VARIABLE = "FEDPSYAU_RUN_FOLDER"
+
+#: Environment variable that names the process of `fedpsyau-server`, with which that process ends.
+LAUNCHER_VARIABLE = "FEDPSYAU_LAUNCHER"
 
 Status = Literal["running", "completed", "failed", "stopped"]
 
@@ -100,16 +107,12 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open a run folder; RunFolderError if it is none or is damaged."""
+        config = _read_json(path / "config.json", RunConfig)
+        state = _read_json(path / "state.json", RunState)
         try:
-            config = RunConfig.model_validate_json((path / "config.json").read_text())
-            state = RunState.model_validate_json((path / "state.json").read_text())
-        except FileNotFoundError as error:
-            raise RunFolderError(
-                f"{path} is not a run folder: there is no {Path(error.filename).name}. "
-                "Run folders stand below ./runs unless --runs said otherwise."
-            ) from None
-        except (OSError, UnicodeDecodeError, ValidationError) as error:
-            raise RunFolderError(f"The run folder {path} cannot be read: {error}") from None
+            config.federation_settings()
+        except ValidationError as error:
+            raise _cannot_read(path / "config.json", error) from None
         return cls(path, config, state)
 
     # Models ---------------------------------------------------------------------------------
@@ -118,7 +121,11 @@ class RunFolder:
         """Personal models after a round, the last whole one by default. Round 0 has none."""
         number = self.state.round if round_number is None else round_number
         folder = self._round_folder(number) / "models"
-        return {path.stem: self._read_model(path) for path in sorted(folder.glob("*.safetensors"))}
+        if number == self.state.round:  # a file that is gone must not pass for a newcomer
+            paths = [folder / f"{site}.safetensors" for site in self.state.personalised]
+        else:
+            paths = sorted(folder.glob("*.safetensors"))
+        return {path.stem: self._read_model(path) for path in paths}
 
     def replies(self, round_number: int) -> dict[str, Model]:
         """Trained models that sites sent in a round, as far as they are still kept."""
@@ -132,9 +139,7 @@ class RunFolder:
     def contributions(self) -> dict[str, Contribution]:
         """Last valid reply of every site that has sent one, from disk."""
         return {
-            site: Contribution(
-                self._read_model(self._reply_path(mark.round, site)), mark.clips
-            )
+            site: Contribution(self._read_model(self._reply_path(mark.round, site)), mark.clips)
             for site, mark in self.state.contributions.items()
         }
 
@@ -155,11 +160,14 @@ class RunFolder:
     ) -> None:
         """Write one whole round. Whatever happens before the end, the round before it stays.
 
-        record: the line for rounds.jsonl; its ``round`` must be the one after the last.
+        record: the line for rounds.jsonl; its ``round`` must be the one after the last, or it is a
+        ValueError.
         models: g_k after the round. replies: valid w_k of this round. contributions: whose reply
         of which round counts from now on.
         """
         number = int(record["round"])
+        if number != self.state.round + 1:
+            raise ValueError(f"round {number} does not follow round {self.state.round}")
         try:
             with new_folder(self._round_folder(number)) as partial:
                 for kind, tensors in (("models", models), ("replies", replies)):
@@ -168,9 +176,10 @@ class RunFolder:
                         write_atomically(
                             partial / kind / f"{site}.safetensors", pack_tensors(model)
                         )
-            lines = [json.dumps(line) for line in self.rounds() if line["round"] < number]
+            lines = [json.dumps(line) for line in self.rounds()]
             lines.append(json.dumps(record))
             write_atomically(self.path / "rounds.jsonl", "".join(f"{line}\n" for line in lines))
+            self._show_latest_models(number, models)
             self._write_state(
                 RunState(
                     status="running",
@@ -179,16 +188,21 @@ class RunFolder:
                     personalised=tuple(sorted(models)),
                 )
             )
-            self._show_latest_models(number, models)
             self._prune(number)
         except OSError as error:
             raise _cannot_write(self.path, error) from None
 
     def rounds(self) -> list[dict[str, Any]]:
-        """Lines of rounds.jsonl up to the last whole round."""
-        text = (self.path / "rounds.jsonl").read_text()
-        lines = [json.loads(line) for line in text.splitlines()]
-        return [line for line in lines if line["round"] <= self.state.round]
+        """Lines of rounds.jsonl up to the last whole round; RunFolderError if one is missing."""
+        path = self.path / "rounds.jsonl"
+        try:
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            whole = [line for line in lines if line["round"] <= self.state.round]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise _cannot_read(path, error) from None
+        if [line["round"] for line in whole] != list(range(1, self.state.round + 1)):
+            raise _cannot_read(path, f"its lines are not those of rounds 1 to {self.state.round}")
+        return whole
 
     def finish(self, status: Status) -> None:
         """Say how the run ended."""
@@ -207,7 +221,12 @@ class RunFolder:
             link.replace(self.path / "models" / f"{site}.safetensors")
 
     def _prune(self, number: int) -> None:
-        """Delete rounds that neither the setting keeps nor a late site's contribution needs."""
+        """Delete rounds that neither the setting keeps nor a late site's contribution needs.
+
+        What a killed server was writing goes as well: a run has one server.
+        """
+        for litter in self._round_folder(0).parent.glob(f".*{PARTIAL}"):
+            shutil.rmtree(litter, ignore_errors=True)
         keep = self.config.federation_settings().rounds.keep_rounds
         if keep == 0:
             return
@@ -229,6 +248,28 @@ class RunFolder:
         line = json.dumps({"time": round(time.time(), 3), "event": event, **details})
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+
+
+Content = TypeVar("Content", bound=BaseModel)
+
+
+def _read_json(path: Path, model: type[Content]) -> Content:
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{path.parent} is not a run folder: there is no {path.name}. "
+            "Run folders stand below ./runs unless --runs said otherwise."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _cannot_read(path, error) from None
+
+
+def _cannot_read(path: Path, error: object) -> RunFolderError:
+    return RunFolderError(
+        f"{path} cannot be read: {error}. It is damaged, or another version of fedpsyau wrote it. "
+        "Restore the run folder from a copy, or start a new run."
+    )
 
 
 def _cannot_write(path: Path, error: OSError) -> RunFolderError:

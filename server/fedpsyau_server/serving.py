@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from fedpsyau_model.addresses import require_protected
 from fedpsyau_model.errors import FedPsyAUError, FlowerRuntimeError, RunFolderError
 from fedpsyau_model.exchange import SCHEMA_VERSION, disagreement
 from fedpsyau_model.settings import FederationSettings
+from fedpsyau_server.event_tail import EventTail
 from fedpsyau_server.run_folder import RunConfig, RunFolder
 from fedpsyau_server.superlink import require_free, superlink
 
@@ -92,37 +92,23 @@ def serve_run(folder: RunFolder) -> None:
     log.info("run folder %s", folder.path)
     try:
         with superlink(listen, folder.path) as link:
-            events = _Events(folder.path / "events.jsonl")
+            events = EventTail(folder.path / "events.jsonl", past=False)
             run_id = link.submit()
             log.info("listening on %s for %s", listen, ", ".join(folder.config.sites))
             _follow(link.status, run_id, events, link.process.last_lines)
     except KeyboardInterrupt:
         folder = RunFolder.open(folder.path)
         folder.finish("stopped")
-        log.warning("stopped after round %d; go on with: fedpsyau-server --resume %s",
-                    folder.state.round, folder.path)
+        log.warning(
+            "stopped after round %d; go on with: fedpsyau-server --resume %s",
+            folder.state.round,
+            folder.path,
+        )
         raise
 
 
-class _Events:
-    """New lines of a growing events.jsonl."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read = path.stat().st_size
-
-    def new(self) -> Iterator[dict[str, Any]]:
-        with self._path.open("rb") as stream:
-            stream.seek(self._read)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                self._read += len(line)
-                yield json.loads(line)
-
-
 def _follow(
-    status: Callable[[int], str], run_id: int, events: _Events, last_lines: Callable[[], str]
+    status: Callable[[int], str], run_id: int, events: EventTail, last_lines: Callable[[], str]
 ) -> None:
     next_question = time.monotonic() + STATUS_POLL
     while True:
@@ -139,7 +125,7 @@ def _follow(
         time.sleep(EVENT_POLL)
 
 
-def _tell_until_end(events: _Events) -> bool:
+def _tell_until_end(events: EventTail) -> bool:
     """Log what is new; True if the run has come to its end, RunFailedError if to a bad one."""
     for event in events.new():
         _tell(event)
@@ -161,10 +147,14 @@ def _tell(event: dict[str, Any]) -> None:
     elif kind == "reply" and event["fault"]:
         log.warning("round %d: %s is not used: %s", event["round"], event["site"], event["fault"])
     elif kind == "reply":
-        log.info("round %d: %s answered (%d of %d)",
-                 event["round"], event["site"], event["answered"], event["expected"])
+        log.info(
+            "round %d: %s answered (%d of %d)",
+            event["round"],
+            event["site"],
+            event["answered"],
+            event["expected"],
+        )
     elif kind == "quarantined":
-        log.warning("round %d: %s is not used: %s",
-                    event["round"], event["site"], event["reason"])
+        log.warning("round %d: %s is not used: %s", event["round"], event["site"], event["reason"])
     elif kind == "round-done":
         log.info("round %d done in %.1f s", event["round"], event["seconds"])

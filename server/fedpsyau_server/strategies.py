@@ -70,6 +70,14 @@ def next_models(
     return dict(current) | {site: fused[site] for site in sorted(answered)}
 
 
-def newcomer_model(contributions: Mapping[str, Contribution]) -> Model:
-    """Model that a site which joins late starts from: the weighted mean of the others."""
+def newcomer_model(
+    settings: StrategySettings, contributions: Mapping[str, Contribution], initial: Model
+) -> Model:
+    """Model that a site without one starts from: the weighted mean of those that contribute.
+
+    It is the initial model where nobody contributes yet, and under ``local``, where no site ever
+    sees another's weights.
+    """
+    if settings.name == "local" or not contributions:
+        return initial
     return fuse_mean(contributions)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import socket
 import subprocess
@@ -18,13 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from fedpsyau_model.addresses import split_address
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
 from fedpsyau_model.errors import AddressInUseError, FlowerRuntimeError
-from fedpsyau_server.app import RUN_FOLDER_VARIABLE
+from fedpsyau_server.run_folder import LAUNCHER_VARIABLE, RUN_FOLDER_VARIABLE
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class SuperLink:
         runs = answer.get("runs") or [{}]
         return str(runs[0].get("status", "unknown"))
 
-    def _flwr(self, *arguments: str) -> dict[str, object]:
+    def _flwr(self, *arguments: str) -> dict[str, Any]:
         finished = subprocess.run(
             [script("flwr"), *arguments, "--format", "json"],
             env=self.environment,
@@ -91,7 +93,10 @@ def superlink(listen: str, run_folder: Path) -> Iterator[SuperLink]:
     with tempfile.TemporaryDirectory(prefix="fedpsyau-server-") as name:
         home = Path(name)
         control = f"127.0.0.1:{free_port()}"
-        environment = flower_environment(home) | {RUN_FOLDER_VARIABLE: str(run_folder.resolve())}
+        environment = flower_environment(home) | {
+            RUN_FOLDER_VARIABLE: str(run_folder.resolve()),
+            LAUNCHER_VARIABLE: str(os.getpid()),
+        }
         (home / "config.toml").write_text(
             f'[superlink]\ndefault = "{_CONNECTION}"\n\n'
             f'[superlink.{_CONNECTION}]\naddress = "{control}"\ninsecure = true\n'

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from fedpsyau_server.fusion import Contribution, fuse_mean, fuse_personalised, mixing_matrix
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedpsyau_server.fusion import Contribution, fuse_mean, fuse_personalised, mixing_matrix
 
 CLIPS = {"a": 10, "b": 30, "c": 60}
 

@@ -92,7 +92,7 @@ def _draw_emotions(source: Source, clips: int, generator: np.random.Generator) -
     counts = np.floor(exact).astype(np.int64)
     largest_remainders = np.argsort(counts - exact, kind="stable")
     counts[largest_remainders[: clips - counts.sum()]] += 1
-    negative = _CLASS_OF_EMOTION == CLASS_NAMES["three"].index("negative")
+    negative = CLASS_NAMES["three"].index("negative") == _CLASS_OF_EMOTION
     for rare in np.flatnonzero(~negative):
         while counts[rare] < MIN_CLIPS_PER_CLASS:
             counts[np.argmax(np.where(negative, counts, 0))] -= 1

@@ -1,0 +1,97 @@
+"""Flower's internals, as `supernode_tasks.py` and the launchers use them.
+
+When a new Flower breaks one of these, look there first.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import subprocess
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.constant import SubStatus
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, AcquireTaskResponse
+from flwr.supercore.constant import TaskType
+from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.superlink.grid.http_grid import HttpGrid
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+from fedpsyau_model.child_process import script
+
+
+def parameters(function: object) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name != "self"]  # type: ignore[arg-type]
+
+
+def test_version() -> None:
+    assert importlib.metadata.version("flwr").startswith("1.39.")
+
+
+def test_task_functions() -> None:
+    assert parameters(pull_task_input) == ["client"]
+    assert parameters(push_message) == ["client", "message", "context"]
+    assert parameters(push_task_output) == ["client", "context", "sub_status", "details"]
+    assert {"server_address", "insecure", "root_certificates", "interceptors", "retry_invoker"} <= {
+        *parameters(RuntimeHttpClient.from_server_address)
+    }
+    assert parameters(RuntimeHttpClient.AcquireTask) == ["request"]
+    assert parameters(HeartbeatSender.__init__) == ["heartbeat_fn"]
+    assert parameters(SuperExecAuthHttpInterceptor.__init__) == [
+        "master_secret",
+        "protected_methods",
+    ]
+    assert parameters(RuntimeTokenHttpInterceptor.__init__) == ["token"]
+
+
+def test_task_messages() -> None:
+    request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
+    assert list(request.supported_task_types) == ["flwr-clientapp"]
+    assert AcquireTaskResponse().token == ""
+    assert (SubStatus.COMPLETED, SubStatus.FAILED) == ("completed", "failed")
+
+
+def test_grid() -> None:
+    assert parameters(HttpGrid.push_messages) == ["messages"]
+    assert parameters(HttpGrid.pull_messages) == ["message_ids"]
+    assert parameters(HttpGrid.get_node_ids) == []
+
+
+@pytest.mark.usefixtures("task")
+def test_an_array_carries_our_bytes_as_they_are() -> None:
+    data = np.arange(7, dtype=np.uint8).tobytes()
+    content = RecordDict(
+        {
+            "model": ArrayRecord({"model": Array("uint8", (7,), "safetensors", data)}),
+            "values": ConfigRecord({"round": 1, "losses": [0.5], "name": "site", "ok": True}),
+        }
+    )
+    message = Message(content, 5, "train.round", group_id="1")
+    assert message.metadata.message_type == "train.round"
+    assert message.content.array_records["model"]["model"].data == data
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        (
+            "flower-supernode",
+            "--insecure --superlink --isolation --host --port --node-config "
+            "--superexec-auth-secret-file",
+        ),
+        (
+            "flower-superlink",
+            "--insecure --host --port --fleet-api-address "
+            "--disable-runtime-dependency-installation",
+        ),
+    ],
+)
+def test_flags_of_the_launchers(command: str, flags: str) -> None:
+    text = subprocess.run(
+        [script(command), "--help"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert [flag for flag in flags.split() if flag not in text] == []

@@ -1,0 +1,288 @@
+"""The site without Flower: what it answers, what it keeps, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from safetensors.numpy import load_file
+
+from fedpsyau_client.app import SiteApp
+from fedpsyau_client.feature_store import ClipTable, write_feature_store
+from fedpsyau_client.settings import ClientSettings
+from fedpsyau_client.site import Site, derived_seed
+from fedpsyau_client.site_state import SiteState
+from fedpsyau_model.emotions import CLASS_NAMES
+from fedpsyau_model.errors import (
+    DataNotFoundError,
+    JoinRefusedError,
+    NameTakenError,
+    SettingsError,
+    WeightsMismatchError,
+)
+from fedpsyau_model.exchange import (
+    DISMISS,
+    HELLO,
+    TRAIN,
+    VALUES_RECORD,
+    TrainingOrder,
+    hello,
+    pack_tensors,
+    unpack_tensors,
+)
+from fedpsyau_model.model_state import shared_names, state_arrays
+from fedpsyau_model.network import build_network
+from fedpsyau_model.settings import FederationSettings
+
+PARTITION = "clinic_1"
+CLIPS = 40
+
+Changes = dict[str, Any]
+
+
+def federation(**sections: Changes) -> FederationSettings:
+    sections = {"training": {"epochs": 1, "batch-size": 16}} | sections
+    return FederationSettings.model_validate(sections)
+
+
+def initial(settings: FederationSettings) -> dict[str, np.ndarray]:
+    network = build_network(settings.network, settings.seed)
+    arrays = state_arrays(network)
+    return {name: arrays[name] for name in shared_names(network, settings.strategy.batch_norm)}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One partition of random motion, eight subjects."""
+    folder = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    labels = np.arange(CLIPS) % 3
+    emotion = np.array(["disgust", "happiness", "surprise"])[labels]
+    clips = ClipTable(
+        clip=np.array([f"clip{i:02d}" for i in range(CLIPS)]),
+        subject=np.array([f"subject{i % 8}" for i in range(CLIPS)]),
+        emotion=emotion,
+        class3=np.array(CLASS_NAMES["three"])[labels],
+        class7=emotion,
+        au_known=np.ones(CLIPS, dtype=bool),
+        aus=generator.integers(0, 2, (CLIPS, 12)).astype(np.uint8),
+    )
+    write_feature_store(
+        folder / PARTITION,
+        partition=PARTITION,
+        dataset="random",
+        synthetic=True,
+        clips=clips,
+        flow=generator.normal(scale=0.1, size=(CLIPS, 3, 28, 28)),
+        rois=generator.normal(scale=0.4, size=(CLIPS, 65, 3, 5, 5)),
+        preprocessing={},
+    )
+    return folder
+
+
+@pytest.fixture
+def settings(data: Path, tmp_path: Path) -> ClientSettings:
+    return ClientSettings.model_validate(
+        {"partition": PARTITION, "data": data, "state": tmp_path / "state", "threads": 1}
+    )
+
+
+@pytest.fixture
+def site(settings: ClientSettings) -> Iterator[Site]:
+    with Site.open(settings) as opened:
+        yield opened
+
+
+def order(number: int = 1, run_id: str = "run") -> TrainingOrder:
+    return TrainingOrder(run_id=run_id, round=number, rounds=4)
+
+
+def test_introduction_names_counts_and_agrees(site: Site) -> None:
+    introduction = site.introduce(hello(federation(), "run"))
+    assert introduction.refusal == ""
+    assert introduction.agreement_hash == federation().agreement_hash()
+    assert introduction.train_clips + introduction.test_clips == CLIPS
+    assert introduction.train_clips > introduction.test_clips > 0
+    assert introduction.synthetic is True
+
+
+def test_a_site_that_insists_on_other_settings_refuses_and_says_both_values(
+    settings: ClientSettings,
+) -> None:
+    agreed = federation(strategy={"theta": 0.7})
+    with Site.open(settings, agreed) as site:
+        introduction = site.introduce(hello(federation(), "run"))
+    assert "strategy.theta" in introduction.refusal
+    assert "0.7" in introduction.refusal
+    assert "0.9" in introduction.refusal
+    assert introduction.train_clips == 0
+
+
+def test_the_same_order_gives_the_same_bits_whatever_came_before(
+    settings: ClientSettings, tmp_path: Path
+) -> None:
+    model = pack_tensors(initial(federation()))
+    with Site.open(settings) as site:
+        site.introduce(hello(federation(), "run"))
+        first_report, first_model = site.train(order(2), model)
+        site.train(order(3), first_model)
+        again_report, again_model = site.train(order(2), model)
+    other = settings.model_copy(update={"state": tmp_path / "fresh"})
+    with Site.open(other) as site:
+        site.introduce(hello(federation(), "run"))
+        fresh_report, fresh_model = site.train(order(2), model)
+    assert first_model == again_model == fresh_model
+    for report in (again_report, fresh_report):
+        assert report.model_dump(exclude={"train_seconds"}) == first_report.model_dump(
+            exclude={"train_seconds"}
+        )
+
+
+def test_rounds_differ_in_their_randomness(site: Site) -> None:
+    assert len({derived_seed(0, PARTITION, r) for r in range(50)}) == 50
+    assert derived_seed(0, "a", 1) != derived_seed(0, "b", 1) != derived_seed(1, "b", 1)
+
+
+def test_the_report_counts_the_held_out_clips(site: Site) -> None:
+    introduction = site.introduce(hello(federation(), "run"))
+    report, _ = site.train(order(), pack_tensors(initial(federation())))
+    assert sum(report.confusion_received) == sum(report.confusion_trained) == report.test_clips
+    assert (report.train_clips, report.test_clips) == (
+        introduction.train_clips,
+        introduction.test_clips,
+    )
+    assert len(report.confusion_trained) == 9
+
+
+def test_only_trainable_tensors_travel_and_the_whole_model_stays(
+    site: Site, settings: ClientSettings
+) -> None:
+    site.introduce(hello(federation(), "run"))
+    _, model = site.train(order(), pack_tensors(initial(federation())))
+    sent = unpack_tensors(model)
+    kept = load_file(site.state.personal_model)
+    assert all(tensor.dtype == np.float32 for tensor in sent.values())
+    assert not any("running" in name or "num_batches" in name for name in sent)
+    assert sent.keys() < kept.keys()
+    assert all(np.array_equal(kept[name], tensor) for name, tensor in sent.items())
+    provenance = json.loads((settings.state / PARTITION / "personal.json").read_text())
+    assert provenance["round"] == 1
+    assert provenance["settings"] == federation().agreement()
+
+
+def test_shared_batch_norm_statistics_travel(site: Site) -> None:
+    shared = federation(strategy={"batch-norm": "shared"})
+    site.introduce(hello(shared, "run"))
+    _, model = site.train(order(), pack_tensors(initial(shared)))
+    sent = unpack_tensors(model)
+    assert any(name.endswith("running_mean") for name in sent)
+    assert not any(name.endswith("num_batches_tracked") for name in sent)
+
+
+def test_the_proximal_term_belongs_to_its_strategies(site: Site) -> None:
+    losses = {}
+    for name in ("p-fedprox", "fedprox", "fedavg", "local"):
+        chosen = federation(strategy={"name": name})
+        site.introduce(hello(chosen, name))
+        report, _ = site.train(order(run_id=name), pack_tensors(initial(chosen)))
+        losses[name] = report.loss_proximal
+    assert losses["p-fedprox"] == losses["fedprox"] > 0
+    assert losses["fedavg"] == losses["local"] == 0
+
+
+def test_an_order_of_another_run_is_refused(site: Site) -> None:
+    site.introduce(hello(federation(), "run"))
+    with pytest.raises(JoinRefusedError, match="has not joined"):
+        site.train(order(run_id="another"), pack_tensors(initial(federation())))
+
+
+def test_a_model_of_another_network_is_refused(site: Site) -> None:
+    site.introduce(hello(federation(), "run"))
+    wrong = initial(federation())
+    wrong.pop(next(iter(wrong)))
+    with pytest.raises(WeightsMismatchError, match="missing"):
+        site.train(order(), pack_tensors(wrong))
+
+
+def test_missing_data_leaves_no_state_behind(settings: ClientSettings, tmp_path: Path) -> None:
+    elsewhere = settings.model_copy(update={"data": tmp_path / "nowhere"})
+    with pytest.raises(DataNotFoundError), Site.open(elsewhere):
+        pass
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_device_that_is_not_there(settings: ClientSettings) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with (
+        pytest.raises(SettingsError, match="cuda:0"),
+        Site.open(settings.model_copy(update={"device": "cuda:0"})),
+    ):
+        pass
+
+
+def test_the_state_folder_is_locked_and_known_again(tmp_path: Path) -> None:
+    with SiteState(tmp_path / "s") as first:
+        instance = first.instance
+        with pytest.raises(NameTakenError, match=str(os.getpid())):
+            SiteState(tmp_path / "s")
+    with SiteState(tmp_path / "s") as again:
+        assert again.instance == instance
+    with SiteState(tmp_path / "t") as other:
+        assert other.instance != instance
+
+
+def message(kind: str, values: dict[str, Any], **records: Any) -> Message:
+    content = RecordDict({VALUES_RECORD: ConfigRecord(values), **records})
+    received = Message(content, 3, kind, group_id="1")
+    received.metadata.__dict__["_message_id"] = "the message that is answered"
+    return received
+
+
+@pytest.mark.usefixtures("task")
+class TestFailuresThatTravel:
+    """An error reply holds a code and nothing else: its text could name a path or a clip."""
+
+    def answer(self, site: Site, asked: Message) -> Message:
+        reply = SiteApp(site).answer(asked)
+        assert reply.has_error()
+        assert reply.error.reason == "site failure"
+        return reply
+
+    def test_known_error(self, site: Site) -> None:
+        site.introduce(hello(federation(), "run"))
+        reply = self.answer(site, message(TRAIN, order(run_id="another").to_values()))
+        assert reply.error.code != 0
+
+    def test_unexpected_error(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(site, "introduce", lambda _: 1 / 0)
+        greeting = message(HELLO, hello(federation(), "run").to_values())
+        assert self.answer(site, greeting).error.code == 1
+
+    def test_unknown_key(self, site: Site) -> None:
+        values = hello(federation(), "run").to_values() | {"list_your_clips": True}
+        self.answer(site, message(HELLO, values))
+
+    def test_unknown_record(self, site: Site) -> None:
+        extra = ConfigRecord({"a": 1})
+        self.answer(site, message(HELLO, hello(federation(), "run").to_values(), more=extra))
+
+    def test_unknown_message(self, site: Site) -> None:
+        self.answer(site, message("query.files", {}))
+
+
+@pytest.mark.usefixtures("task")
+def test_dismissal_is_kept_for_the_launcher(site: Site) -> None:
+    app = SiteApp(site)
+    reply = app.answer(message(DISMISS, {"reason": "over", "exit_code": 0}))
+    assert not reply.has_error()
+    assert app.dismissal is not None
+    assert (app.dismissal.reason, app.dismissal.exit_code) == ("over", 0)

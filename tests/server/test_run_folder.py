@@ -1,0 +1,351 @@
+"""The run folder: whole after every round, whatever happens at any write of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from in_process_sites import new_run
+
+from fedpsyau_model.errors import RunFolderError
+from fedpsyau_server import run_folder as run_folder_module
+from fedpsyau_server.fusion import Model
+from fedpsyau_server.run_folder import ContributionMark, RunFolder
+
+SITES = ("a", "b", "c")
+
+
+def model(value: float) -> Model:
+    return {"w": np.full(2, value, dtype=np.float32), "steps": np.array(3, dtype=np.int64)}
+
+
+def value_of(tensors: Any) -> float:
+    return float(tensors["w"][0])
+
+
+def save(folder: RunFolder, number: int, marks: dict[str, int] | None = None) -> None:
+    """Save a round in which site k's personal model is 10 N + k and its reply 100 N + k.
+
+    marks: rounds of the sites' last replies; this one's by default.
+    """
+    marks = marks or dict.fromkeys(SITES, number)
+    folder.save_round(
+        {"round": number, "note": f"round {number}"},
+        {site: model(10 * number + k) for k, site in enumerate(SITES)},
+        {site: model(100 * number + k) for k, site in enumerate(SITES) if marks[site] == number},
+        {site: ContributionMark(round=at, clips=5) for site, at in marks.items()},
+    )
+
+
+def assert_whole(path: Path, number: int) -> RunFolder:
+    """Reopen the folder and check that it is as `save` left it after round `number`."""
+    folder = RunFolder.open(path)
+    assert folder.state.round == number
+    assert [line["round"] for line in folder.rounds()] == list(range(1, number + 1))
+    expected = {site: 10 * number + k for k, site in enumerate(SITES)} if number else {}
+    assert {site: value_of(each) for site, each in folder.models().items()} == expected
+    contributions = folder.contributions()
+    replies = {site: 100 * number + k for k, site in enumerate(SITES)} if number else {}
+    assert {site: value_of(each.model) for site, each in contributions.items()} == replies
+    assert value_of(folder.initial()) == 0.0
+    return folder
+
+
+# A life without accidents -------------------------------------------------------------------------
+
+
+def test_a_new_run_is_reopened_as_it_was_made(tmp_path: Path) -> None:
+    made = new_run(tmp_path / "run", SITES, strategy={"theta": 0.8})
+    opened = assert_whole(tmp_path / "run", 0)
+    assert opened.config == made.config
+    assert opened.config.federation_settings().strategy.theta == 0.8
+    assert opened.state.status == "running"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
+    made = new_run(tmp_path / "run", SITES)
+    save(made, 1)
+    with pytest.raises(RunFolderError, match="exists already"):
+        new_run(tmp_path / "run", SITES)
+    assert_whole(tmp_path / "run", 1)
+
+
+def test_rounds_are_reopened_bit_for_bit(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    exact = {"w": np.array([np.pi, -0.0], dtype=np.float32), "n": np.array(7, dtype=np.int64)}
+    folder.save_round(
+        {"round": 1}, {"a": exact}, {"a": exact}, {"a": ContributionMark(round=1, clips=9)}
+    )
+    opened = RunFolder.open(tmp_path / "run")
+    for tensors in (
+        opened.models()["a"],
+        opened.contributions()["a"].model,
+        opened.replies(1)["a"],
+    ):
+        assert {name: tensor.tobytes() for name, tensor in tensors.items()} == {
+            name: tensor.tobytes() for name, tensor in exact.items()
+        }
+        assert tensors["n"].shape == ()
+    assert opened.contributions()["a"].clips == 9
+    assert opened.state.personalised == ("a",)
+
+
+def test_the_models_shown_are_those_of_the_last_round_and_no_copies(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    for number in (1, 2):
+        save(folder, number)
+        for site in SITES:
+            shown = tmp_path / "run" / "models" / f"{site}.safetensors"
+            kept = tmp_path / "run" / "rounds" / f"{number:04d}" / "models" / shown.name
+            assert shown.samefile(kept)
+    assert len(list((tmp_path / "run" / "models").iterdir())) == len(SITES)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_round_that_does_not_follow_the_last_is_refused(tmp_path: Path, number: int) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    save(folder, 1)
+    with pytest.raises(ValueError, match=f"round {number} does not follow round 1"):
+        save(folder, number)
+    assert_whole(tmp_path / "run", 1)
+
+
+def test_the_end_is_kept(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    save(folder, 1)
+    folder.finish("failed")
+    assert assert_whole(tmp_path / "run", 1).state.status == "failed"
+
+
+def test_events_are_lines_in_their_order(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    folder.log_event("joined", site="a", clips=3)
+    folder.log_event("ended")
+    lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [event["event"] for event in events] == ["joined", "ended"]
+    assert events[0]["clips"] == 3
+    assert events[0]["time"] <= events[1]["time"]
+
+
+# Pruning ------------------------------------------------------------------------------------------
+
+
+def kept_rounds(path: Path) -> list[int]:
+    return sorted(int(folder.name) for folder in (path / "rounds").iterdir())
+
+
+def test_pruning_keeps_what_a_silent_sites_contribution_needs(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES, rounds={"keep-rounds": 2})
+    for number, last_reply_of_c in ((1, 1), (2, 1), (3, 1), (4, 1)):
+        save(folder, number, {"a": number, "b": number, "c": last_reply_of_c})
+    assert kept_rounds(tmp_path / "run") == [1, 3, 4]
+    late = RunFolder.open(tmp_path / "run").contributions()["c"]
+    assert value_of(late.model) == 100 * 1 + 2
+    save(folder, 5)
+    assert kept_rounds(tmp_path / "run") == [4, 5]
+
+
+def test_zero_keeps_all_rounds(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES, rounds={"keep-rounds": 0})
+    for number in (1, 2, 3):
+        save(folder, number)
+    assert kept_rounds(tmp_path / "run") == [1, 2, 3]
+    assert value_of(folder.models(1)["b"]) == 11
+
+
+def test_what_a_killed_server_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    litter = tmp_path / "run" / "rounds" / ".0001.4242.partial"
+    litter.mkdir(parents=True)
+    (litter / "half").write_bytes(b"x" * 100)
+    save(folder, 1)
+    assert kept_rounds(tmp_path / "run") == [1]
+
+
+# Crashes ------------------------------------------------------------------------------------------
+
+
+class PowerFailure(BaseException):
+    """Caught by nobody on its way up."""
+
+
+@contextmanager
+def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Let the `step`-th change to the disk and all after it fail; yields the steps taken."""
+    taken: list[int] = []
+
+    def guarded(change: Callable[..., Any]) -> Callable[..., Any]:
+        def step_of(*arguments: Any, **options: Any) -> Any:
+            taken.append(len(taken) + 1)
+            if 0 < step <= taken[-1]:  # whoever is dead does nothing more, in `finally` neither
+                raise PowerFailure
+            return change(*arguments, **options)
+
+        return step_of
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", guarded(Path.replace))
+        patch.setattr(Path, "mkdir", guarded(Path.mkdir))
+        patch.setattr(Path, "unlink", guarded(Path.unlink))
+        patch.setattr(os, "fsync", guarded(lambda _: None))
+        patch.setattr(os, "link", guarded(os.link))
+        patch.setattr(
+            run_folder_module, "write_atomically", guarded(run_folder_module.write_atomically)
+        )
+        patch.setattr(shutil, "rmtree", guarded(shutil.rmtree))
+        yield taken
+
+
+def steps_of_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    folder = new_run(tmp_path / "counted", SITES, rounds={"keep-rounds": 1})
+    save(folder, 1)
+    with crash_at(0, monkeypatch) as taken:
+        save(folder, 2)
+    return len(taken)
+
+
+def test_a_crash_at_any_step_leaves_the_last_whole_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = steps_of_a_round(tmp_path, monkeypatch)
+    assert steps > 25  # 6 models, the lines, the state: each written, flushed and renamed
+    rounds_after_crash = []
+    for step in range(1, steps + 1):
+        path = tmp_path / f"step{step}"
+        folder = new_run(path, SITES, rounds={"keep-rounds": 1})
+        save(folder, 1)
+        with crash_at(step, monkeypatch), pytest.raises(PowerFailure):
+            save(folder, 2)
+        reached = RunFolder.open(path).state.round
+        rounds_after_crash.append(reached)
+        reopened = assert_whole(path, reached)
+        save(reopened, reached + 1)
+        assert_whole(path, reached + 1)
+        shown = {file.stem for file in (path / "models").glob("[!.]*")}
+        assert shown == set(SITES)
+        shutil.rmtree(path)
+    # There is one step at which the new round becomes the last: before it the old, then the new.
+    assert rounds_after_crash == sorted(rounds_after_crash)
+    assert set(rounds_after_crash) == {1, 2}
+
+
+def test_models_shown_are_never_older_than_the_last_whole_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # After the last round nobody would come to put them right.
+    steps = steps_of_a_round(tmp_path, monkeypatch)
+    for step in range(1, steps + 1):
+        path = tmp_path / f"step{step}"
+        folder = new_run(path, SITES, rounds={"keep-rounds": 1})
+        save(folder, 1)
+        with crash_at(step, monkeypatch), pytest.raises(PowerFailure):
+            save(folder, 2)
+        if RunFolder.open(path).state.round == 2:
+            for site in SITES:
+                shown = path / "models" / f"{site}.safetensors"
+                assert shown.samefile(path / "rounds" / "0002" / "models" / shown.name)
+        shutil.rmtree(path)
+
+
+def test_a_full_disk_is_told_and_the_last_round_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    save(folder, 1)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunFolderError, match=r"cannot be written: No space left.*intact"):
+            save(folder, 2)
+    assert_whole(tmp_path / "run", 1)
+
+
+# Damage -------------------------------------------------------------------------------------------
+
+
+def damaged(tmp_path: Path, name: str, content: bytes | None) -> Path:
+    folder = new_run(tmp_path / "run", SITES)
+    save(folder, 1)
+    save(folder, 2)
+    file = tmp_path / "run" / name
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("path", ["nowhere", "empty"])
+def test_what_is_no_run_folder_is_told(tmp_path: Path, path: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunFolderError, match=r"is not a run folder: there is no config\.json"):
+        RunFolder.open(tmp_path / path)
+
+
+def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        RunFolder.open(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.json", b""),
+        ("state.json", b'{"status": "running", "rou'),
+        ("state.json", b'{"status": "dancing"}'),
+        ("state.json", b"\xff\xfe"),
+        ("config.json", b"[]"),
+        ("config.json", b"{}"),
+    ],
+)
+def test_damaged_json_is_told_with_the_folder(tmp_path: Path, name: str, content: bytes) -> None:
+    path = damaged(tmp_path, name, content)
+    with pytest.raises(RunFolderError, match="cannot be read") as error:
+        RunFolder.open(path)
+    assert str(path / name) in str(error.value)
+
+
+def test_settings_that_this_version_does_not_know_are_told(tmp_path: Path) -> None:
+    path = damaged(tmp_path, "events.jsonl", b"")
+    config = json.loads((path / "config.json").read_text())
+    config["settings"]["strategy"]["name"] = "fedmax"
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        RunFolder.open(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b'{"round": 1}\n', b'{"round": 1}\n{"rou', b'{"round": 1}\n[]\n', b"\xff"],
+)
+def test_damaged_rounds_are_told(tmp_path: Path, content: bytes | None) -> None:
+    folder = RunFolder.open(damaged(tmp_path, "rounds.jsonl", content))
+    with pytest.raises(RunFolderError, match=r"rounds\.jsonl"):
+        folder.rounds()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"half a model"])
+def test_a_damaged_personal_model_is_told(tmp_path: Path, content: bytes | None) -> None:
+    folder = RunFolder.open(damaged(tmp_path, "rounds/0002/models/b.safetensors", content))
+    with pytest.raises(RunFolderError, match=r"b\.safetensors cannot be read"):
+        folder.models()
+
+
+@pytest.mark.parametrize("content", [None, b"half a model"])
+def test_a_damaged_contribution_is_told(tmp_path: Path, content: bytes | None) -> None:
+    folder = RunFolder.open(damaged(tmp_path, "rounds/0002/replies/b.safetensors", content))
+    with pytest.raises(RunFolderError, match=r"b\.safetensors cannot be read"):
+        folder.contributions()
