@@ -31,6 +31,7 @@ from fedpsyau_client.synthetic.twin import (
     partition_clips,
     planned_partitions,
 )
+from fedpsyau_model.calibration import calibrate_batch_norm
 from fedpsyau_model.clip_tensors import ClipTensors
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.metrics import confusion_matrix, uf1
@@ -140,6 +141,7 @@ def network_alone(
         loss=LossSettings(),
         generator=torch.Generator().manual_seed(seed),
     )
+    calibrate_batch_norm(network, training, plan[-1].prior_weight)
     return score(held_out, predicted_classes(network, held_out, plan[-1].prior_weight))
 
 
@@ -159,14 +161,13 @@ def federation(
     shared = shared_names(network, settings.strategy.batch_norm)
     initial = state_arrays(network)
     received: dict[str, Mapping[str, np.ndarray]] = {site.name: initial for site in sites}
-    own = {site.name: initial for site in sites}
     confusions: dict[str, np.ndarray] = {}
     for round_number in range(1, rounds + 1):
         epochs = epochs_of_round(round_number, rounds, settings.training)
         contributions = {}
         for site in sites:
             sent = {name: received[site.name][name] for name in shared}
-            load_state_arrays(network, own[site.name] | sent)
+            load_state_arrays(network, initial | sent)
             train(
                 network,
                 site.training,
@@ -178,10 +179,11 @@ def federation(
                 ),
                 received=sent,
             )
-            own[site.name] = state_arrays(network)
+            trained = state_arrays(network)
             contributions[site.name] = Contribution(
-                {name: own[site.name][name] for name in shared}, len(site.training)
+                {name: trained[name] for name in shared}, len(site.training)
             )
+            calibrate_batch_norm(network, site.training, epochs[-1].prior_weight)
             classes = predicted_classes(network, site.held_out, epochs[-1].prior_weight)
             confusions[site.name] = confusion_matrix(
                 site.held_out.emotion.numpy(), classes, len(CLASSES)

@@ -47,7 +47,7 @@ def test_synth_prints_what_it_made(twin):
     out, text = twin
     assert len(list_partitions(out)) == 7
     row = next(line for line in text.splitlines() if line.startswith("casme3_c2"))
-    assert row.split()[1:3] == ["24", "8"]
+    assert row.split()[1:3] == ["40", "8"]
     assert "synthetic-casme3" in row
 
 
@@ -114,7 +114,7 @@ def test_the_leftover_of_a_killed_run_goes_with_the_next_one(tmp_path):
     code, _, err = run("synth", "--out", tmp_path / "data", "--scale", 0.001)
     assert code == 0, err
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
-    assert len(open_feature_store(tmp_path / "data" / "dfme_c1")) == 24
+    assert len(open_feature_store(tmp_path / "data" / "dfme_c1")) == 40
 
 
 def test_a_running_one_is_not_taken_for_a_leftover(tmp_path):

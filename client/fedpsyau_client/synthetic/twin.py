@@ -42,8 +42,8 @@ __all__ = [
 #: Fewest subjects of a site, however small the scale.
 MIN_SUBJECTS: Final = 8
 
-#: Fewest clips of a site: three of every subject, and the floor of every class.
-MIN_CLIPS: Final = max(3 * MIN_SUBJECTS, 3 * MIN_CLIPS_PER_CLASS)
+#: Fewest clips of a site: below, held-out subjects would show so few that scores say nothing.
+MIN_CLIPS: Final = max(5 * MIN_SUBJECTS, 3 * MIN_CLIPS_PER_CLASS)
 
 
 @dataclass(frozen=True)
