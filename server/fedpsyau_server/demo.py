@@ -29,7 +29,7 @@ app = new_app("Run a whole federation on this machine, on synthetic data.")
 #: What the demo trains with, unless the flags say otherwise.
 SCALE = 0.1
 ROUNDS = 10
-EPOCHS = 2
+EPOCHS = 3
 BATCH_SIZE = 16
 SEED = 7
 
