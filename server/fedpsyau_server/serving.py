@@ -118,7 +118,9 @@ def _follow(
         if time.monotonic() > next_question:
             next_question = time.monotonic() + STATUS_POLL
             now = status(run_id)
-            if now.startswith("finished") and not _tell_until_end(events):
+            if _tell_until_end(events):  # it may have ended while Flower was asked
+                return
+            if now.startswith("finished"):
                 raise FlowerRuntimeError(
                     f"Flower ended the run ({now}) without a word from it. The end of its log:\n"
                     f"{last_lines()}"
