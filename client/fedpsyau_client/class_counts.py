@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedpsyau_client.label_tables import three_class
+from fedpsyau_client.labels.class_rules import three_class
 from fedpsyau_model.emotions import CLASS_NAMES
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import openpyxl
 import pytest
 
-from fedpsyau_client.au_notation import ActionUnitLabel, parse_action_units
-from fedpsyau_client.label_tables import read_casme3_labels, three_class
+from fedpsyau_client.labels.au_notation import ActionUnitLabel, parse_action_units
+from fedpsyau_client.labels.class_rules import three_class
+from fedpsyau_client.labels.readers import read_casme3_labels
 from fedpsyau_client.splits import partition_subjects
 from fedpsyau_client.synthetic.partition_labels import (
     CASME3_SPLIT_SEED,
@@ -83,8 +84,8 @@ def test_a_table_is_read_with_its_oddities(tmp_path):
     assert (first.apex, first.offset, first.emotion) == (15, 20, "disgust")
     assert [(unit.au, unit.side) for unit in first.aus] == [(4, "both"), (12, "right")]
     assert (second.apex, second.emotion) == (None, "")
-    assert len(table.problems) == 3
-    assert all(problem.startswith("row 4: ") for problem in table.problems)
+    assert len(table.oddities) == 3
+    assert all(oddity.row == 4 for oddity in table.oddities)
 
 
 def test_a_missing_file_is_explained(tmp_path):
@@ -118,7 +119,7 @@ def casme3(shared_data):
 def test_casme3_part_a(casme3):
     assert len(casme3.clips) == 860
     assert len({clip.subject for clip in casme3.clips}) == 94
-    assert casme3.problems == ()
+    assert casme3.oddities == ()
     known = [clip for clip in casme3.clips if clip.emotion]
     assert len({clip.subject for clip in known}) == 88
     assert Counter(three_class(clip.emotion) for clip in known) == {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedpsyau_client.feature_store import list_partitions, open_feature_store
-from fedpsyau_client.label_tables import three_class
+from fedpsyau_client.labels.class_rules import three_class
 from fedpsyau_client.splits import split_by_subject
 from fedpsyau_client.synthetic.clip_motion import Difficulty
 from fedpsyau_client.synthetic.partition_labels import MIN_CLIPS_PER_CLASS, draw_labels

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpsyau_client.label_tables import ClipRecord, three_class
+from fedpsyau_client.labels.class_rules import three_class
+from fedpsyau_client.labels.clip_record import ClipRecord
 from fedpsyau_client.splits import partition_subjects
 from fedpsyau_client.synthetic.label_statistics import Source, draw_au_sets, emotion_shares
 from fedpsyau_model.action_units import AUS
@@ -184,7 +185,7 @@ def labels_of_records(
     order = np.argsort(subject, kind="stable")
     shown = np.zeros((len(records), len(AUS), 2), dtype=np.bool_)
     for row, record in enumerate(records):
-        for unit in record.aus:
+        for unit in record.aus or ():
             if unit.au in AUS:
                 shown[row, AUS.index(unit.au)] |= [unit.side != "left", unit.side != "right"]
     emotion = np.array([EMOTIONS.index(record.emotion) for record in records])

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpsyau_client.feature_store import ClipTable, Manifest, write_feature_store
-from fedpsyau_client.label_tables import read_casme3_labels, three_class
+from fedpsyau_client.labels.class_rules import three_class
+from fedpsyau_client.labels.readers import read_casme3_labels
 from fedpsyau_client.synthetic.clip_motion import CLIPS_PER_CHUNK, Difficulty, draw_features
 from fedpsyau_client.synthetic.face_identity import draw_site_shift, draw_subjects
 from fedpsyau_client.synthetic.label_statistics import Source

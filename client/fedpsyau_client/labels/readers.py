@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from openpyxl import load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
-from fedpsyau_client.au_notation import ActionUnitLabel, parse_action_units
+from fedpsyau_client.labels.au_notation import parse_action_units
+from fedpsyau_client.labels.clip_record import ClipRecord, LabelTable, Oddity
 from fedpsyau_model.errors import LabelTableError
 
-__all__ = [
-    "CASME3_EMOTIONS",
-    "ClipRecord",
-    "LabelTable",
-    "read_casme3_labels",
-    "three_class",
-]
+__all__ = ["CASME3_EMOTIONS", "read_casme3_labels"]
 
 #: CAS(ME)3's emotion names in ours; "others" is none of the seven.
 CASME3_EMOTIONS: Final = {
@@ -38,45 +32,6 @@ CASME3_EMOTIONS: Final = {
 }
 
 _CASME3_COLUMNS = ("Subject", "Filename", "Onset", "Apex", "Offset", "AU", "emotion")
-
-
-@dataclass(frozen=True, slots=True)
-class ClipRecord:
-    """One annotated clip. Its key is (subject, filename, onset): file names repeat.
-
-    onset, apex, offset: frame numbers in the video, None where the table has none.
-    emotion: one of `fedpsyau_model.emotions.EMOTIONS`, or "" for what is none of them.
-    """
-
-    subject: str
-    filename: str
-    onset: int | None
-    apex: int | None
-    offset: int | None
-    aus: tuple[ActionUnitLabel, ...]
-    emotion: str
-
-    @property
-    def key(self) -> tuple[str, str, int | None]:
-        """What tells this clip from all others of its table."""
-        return self.subject, self.filename, self.onset
-
-
-@dataclass(frozen=True)
-class LabelTable:
-    """All clips of a table in its order, and a line for everything that could not be read."""
-
-    clips: tuple[ClipRecord, ...]
-    problems: tuple[str, ...] = field(default=())
-
-
-def three_class(emotion: str) -> str:
-    """Class of one of the seven emotions by the authors' rule: "" for none of them.
-
-    Everything but happiness (positive) and surprise is negative. On CAS(ME)3 part A this gives
-    457 negative, 55 positive and 187 surprise clips.
-    """
-    return {"": "", "happiness": "positive", "surprise": "surprise"}.get(emotion, "negative")
 
 
 def read_casme3_labels(file: Path) -> LabelTable:
@@ -96,19 +51,19 @@ def read_casme3_labels(file: Path) -> LabelTable:
         )
     positions = [header.index(column) for column in _CASME3_COLUMNS]
     clips: list[ClipRecord] = []
-    problems: list[str] = []
+    oddities: list[Oddity] = []
     for number, row in enumerate(rows, start=2):
         cells = [row[position] if position < len(row) else None for position in positions]
         if any(_text(cell) for cell in cells):
-            clip, found_problems = _casme3_record(cells)
+            clip, problems = _casme3_record(number, cells)
             clips.append(clip)
-            problems += [f"row {number}: {problem}" for problem in found_problems]
+            oddities += [Oddity("unread", number, problem) for problem in problems]
     if not clips:
         raise LabelTableError(f"{file} has the right columns, but not one row of labels.")
-    return LabelTable(tuple(clips), tuple(problems))
+    return LabelTable("casme3", tuple(clips), tuple(oddities), frame_rate=30)
 
 
-def _casme3_record(cells: Sequence[Any]) -> tuple[ClipRecord, list[str]]:
+def _casme3_record(row: int, cells: Sequence[Any]) -> tuple[ClipRecord, list[str]]:
     subject, filename, onset, apex, offset, au_text, emotion = cells
     problems: list[str] = []
     frames: list[int | None] = []
@@ -123,13 +78,15 @@ def _casme3_record(cells: Sequence[Any]) -> tuple[ClipRecord, list[str]]:
         problems.append(f"emotion {name!r} is unknown; the clip has no class")
     return (
         ClipRecord(
+            row=row,
             subject=_text(subject),
             filename=_text(filename),
             onset=frames[0],
             apex=frames[1],
             offset=frames[2],
-            aus=aus,
             emotion=CASME3_EMOTIONS.get(name, ""),
+            emotion_label=name,
+            aus=aus,
         ),
         problems,
     )

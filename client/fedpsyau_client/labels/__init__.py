@@ -1,0 +1,1 @@
+"""Label tables as their authors publish them, read into typed clip records."""
