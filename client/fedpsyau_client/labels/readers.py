@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from fedpsyau_client.labels.au_notation import ActionUnitLabel, parse_action_units
 from fedpsyau_client.labels.cell_grid import CellGrid, read_cell_grids
+from fedpsyau_client.labels.ck_plus import read_ck_plus_labels
 from fedpsyau_client.labels.clip_checks import between_clips, within_clip
 from fedpsyau_client.labels.clip_record import ClipRecord, LabelTable, Oddity
 from fedpsyau_client.labels.datasets import (
@@ -26,6 +27,7 @@ from fedpsyau_client.labels.datasets import (
     Field,
     column_key,
 )
+from fedpsyau_client.labels.disfa import read_disfa_labels
 from fedpsyau_model.errors import LabelTableError
 
 __all__ = ["read_casme3_labels", "read_label_table"]
@@ -34,6 +36,12 @@ __all__ = ["read_casme3_labels", "read_label_table"]
 _HEADER_WITHIN: Final = 50
 
 _FRAME = re.compile(r"([+-]?)(\d{1,9})(?:\.0*)?")
+
+#: Data sets whose labels are many files below a folder.
+_FOLDERS: Final[Mapping[DatasetName, Callable[[Path], LabelTable]]] = {
+    "disfa": read_disfa_labels,
+    "ckplus": read_ck_plus_labels,
+}
 
 #: How tables write that there is nothing.
 _BLANK: Final = frozenset({"", "/", "-", "nan", "none", "n/a", "na", "null"})
@@ -44,6 +52,8 @@ def read_label_table(file: Path, dataset: DatasetName) -> LabelTable:
 
     Raises LabelTableError if `file` is missing, unreadable, lacks a column or holds no clip.
     """
+    if dataset in _FOLDERS:
+        return _FOLDERS[dataset](file)
     declared = DATASETS[dataset]
     grid, header = _best_grid(file, declared)
     if header.missing:
