@@ -262,6 +262,7 @@ def test_smic_has_no_apex_no_aus_and_several_clips_in_a_row(tmp_path):
     [
         ("dfme", "Subject,Filename,Onset,Apex,Offset,AU,Emotion", None),
         ("dfme", "subject_id;video_name;onset_frame;apex_frame;offset_frame;AUs;label", None),
+        ("dfme", "Subject,Filename,OnsetFrame,ApexFrame,OffsetFrame,AU,Emotion", None),
         (
             "mmew",
             "Subject\tFilename\tOnsetFrame\tApexFrame\tOffsetFrame\tAction Units\tEmotion",
@@ -294,6 +295,23 @@ def test_columns_are_found_whatever_their_case_spaces_and_delimiter(
     )
     assert table.oddities == ()
     assert table.frame_rate == rate
+
+
+def test_units_may_stand_in_cells_of_their_own(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(
+        ("Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame", "Emotion", "AU")
+    )
+    book.active.append((1, "sub0001_01", 0, 9, 20, "Fear", 4, "L10", None))
+    book.active.append((1, "sub0001_02", 0, 9, 20, "Fear", None, "x", 12))
+    book.active.merge_cells("G1:I1")
+    book.save(tmp_path / "dfme.xlsx")
+    table = read_label_table(tmp_path / "dfme.xlsx", "dfme")
+    assert [[unit.au for unit in clip.aus] for clip in table.clips] == [[4, 10], [12]]
+    assert [(each.kind, each.row) for each in table.oddities] == [
+        ("merged-cells", 1),
+        ("au-unread", 3),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -53,12 +53,12 @@ def read_cell_grids(file: Path) -> Iterator[CellGrid]:
 
     Raises LabelTableError where there is no such file, or it cannot be read at all.
     """
-    if not file.is_file():
-        raise LabelTableError(f"There is no label table {file}. Check the path that was given.")
     try:
-        size = file.stat().st_size
+        size = file.stat().st_size if file.is_file() else None
     except OSError as error:
         raise LabelTableError(f"{file} cannot be read: {error.strerror}.") from None
+    if size is None:
+        raise LabelTableError(f"There is no label table {file}. Check the path that was given.")
     if size > _LARGEST_FILE:
         raise LabelTableError(
             f"{file} has {size / 2**20:.0f} MB; a label table is never so large. Is it a video?"

@@ -174,9 +174,9 @@ DATASETS: Final[Mapping[DatasetName, Dataset]] = MappingProxyType(
             {
                 "subject": "Subject",
                 "filename": "Filename",
-                "onset": "Onset",
-                "apex": "Apex",
-                "offset": "Offset",
+                "onset": "OnsetFrame",
+                "apex": "ApexFrame",
+                "offset": "OffsetFrame",
                 "au": "AU",
                 "emotion": "Emotion",
             },

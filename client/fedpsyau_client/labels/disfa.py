@@ -198,12 +198,22 @@ def _video(root: Path, subject: str, camera: str, oddities: list[Oddity]) -> str
     """Path of the subject's video below `root`; the published name where none is there."""
     side = camera.capitalize()
     names = [
-        f"{folder}_{side}Camera/{side}Video{subject}_comp.avi" for folder in ("Videos", "Video")
+        f"{folder}_{side}Camera/{side}Video{subject}_{ending}.avi"
+        for folder in ("Videos", "Video")
+        for ending in ("comp", "Comp")
     ]
-    there = [name for name in names if (root / name).is_file()]
+    there = [name for name in names if _is_file(root / name)]
     if not there:
         oddities.append(Oddity("video-missing", None, f"{subject}: no {names[0]}"))
     return (there or names)[0]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there and may be looked at."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -79,11 +79,15 @@ def read_casme3_labels(file: Path) -> LabelTable:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """Where the columns are: row from 1, positions from 0, and what is required but missing."""
+    """Where the columns are: row from 1, positions from 0, and what is required but missing.
+
+    au_columns: all columns of that name; DFME's units may stand in cells of their own.
+    """
 
     row: int
     names: tuple[str, ...]
     positions: dict[Field, int]
+    au_columns: tuple[int, ...]
     more_intervals: tuple[tuple[int, int], ...]
     missing: tuple[Field, ...]
 
@@ -108,14 +112,14 @@ def _best_grid(file: Path, declared: Dataset) -> tuple[CellGrid, _Header]:
 
 
 def _as_header(row: int, cells: Sequence[str], declared: Dataset) -> _Header:
-    by_key: dict[str, int] = {}
-    for position, cell in enumerate(cells):
-        by_key.setdefault(column_key(cell), position)
+    keys = [column_key(cell) for cell in cells]
+    by_key = {key: keys.index(key) for key in keys}
     positions: dict[Field, int] = {}
     for meaning in declared.meanings:
         found = [key for key in declared.spellings(meaning) if key in by_key]
         if found:
             positions[meaning] = by_key[found[0]]
+    au_key = keys[positions["au"]] if "au" in positions else None
     intervals = [
         (by_key.get(column_key(onset), -1), by_key.get(column_key(offset), -1))
         for onset, offset in declared.more_intervals
@@ -124,6 +128,7 @@ def _as_header(row: int, cells: Sequence[str], declared: Dataset) -> _Header:
         row,
         tuple(cell.strip() for cell in cells if cell.strip()),
         positions,
+        tuple(position for position, key in enumerate(keys) if key == au_key),
         tuple(interval for interval in intervals if min(interval) >= 0),
         tuple(meaning for meaning in declared.required if meaning not in positions),
     )
@@ -258,7 +263,8 @@ def _emotion(row: _Row, declared: Dataset) -> tuple[str, str]:
 
 def _action_units(row: _Row, declared: Dataset) -> tuple[ActionUnitLabel, ...] | None:
     """Units of the AU column, None where the clip was not coded."""
-    text = row.text("au")
+    texts = [row.cell(position).strip() for position in row.header.au_columns]
+    text = "+".join(text for text in texts if text)
     if not row.has("au") or (not text and not declared.coded_when_blank):
         return None
     units, unread = parse_action_units(text)
