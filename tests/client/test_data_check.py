@@ -79,6 +79,15 @@ def test_json_has_everything(table):
     } in document["oddities"]
 
 
+def test_the_frame_rate_can_be_given(table):
+    for fps, long in ((5, True), (20, False)):
+        _, out, _ = check(table, "--dataset", "csv", "--fps", fps, "--json")
+        document = json.loads(out)
+        assert document["frame-rate"] == fps
+        kinds = {each["kind"] for each in document["oddities"]}
+        assert ("clip-long" in kinds) == long
+
+
 def test_strict_has_an_exit_code_of_its_own(table, tmp_path):
     code, out, err = check(table, "--dataset", "csv", "--strict")
     assert code == LabelOdditiesError.exit_code

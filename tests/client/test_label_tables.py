@@ -1,5 +1,8 @@
 import csv
+import re
+import zipfile
 from collections import Counter
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -167,6 +170,29 @@ def test_merged_and_formula_cells_are_read_and_reported(tmp_path):
         ("extra-sheets", None),
         ("apex-missing", 5),
     ]
+
+
+def test_a_lonely_cell_far_away_does_no_harm(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(COLUMNS)
+    book.active.append(("s1", "a", 1, 3, 5, "4", "I", "disgust"))
+    book.active["XFD1"] = "far right"
+    book.save(tmp_path / "wide.xlsx")
+    merged = b'</sheetData><mergeCells><mergeCell ref="A2:XFD1048576"/></mergeCells>'
+    with (
+        zipfile.ZipFile(tmp_path / "wide.xlsx") as wide,
+        zipfile.ZipFile(tmp_path / "merged.xlsx", "w") as all_merged,
+    ):
+        for name in wide.namelist():
+            all_merged.writestr(name, wide.read(name).replace(b"</sheetData>", merged))
+    assert len(read_casme3_labels(tmp_path / "wide.xlsx").clips) == 1
+    assert read_casme3_labels(tmp_path / "merged.xlsx").clips[0].filename == "s1"
+    book = openpyxl.Workbook()
+    book.active.append(COLUMNS)
+    book.active["A1048576"] = "far below"
+    book.save(tmp_path / "high.xlsx")
+    with pytest.raises(LabelTableError, match="more than 200000 rows"):
+        read_casme3_labels(tmp_path / "high.xlsx")
 
 
 def test_the_table_may_stand_on_any_sheet(tmp_path):
@@ -427,6 +453,20 @@ def test_any_grid_of_cells_is_read_or_refused(tmp_path_factory, grid, header, da
         assert class_of(clip, "authors", "three") in ("", *CLASS_NAMES["three"])
         assert class_of(clip, "megc2019", "seven") in ("", *CLASS_NAMES["seven"])
     assert all(each.kind in ODDITY_KINDS for each in table.oddities)
+
+
+def test_the_page_has_every_kind_of_oddity_and_every_data_set():
+    page = (Path(__file__).parents[2] / "docs" / "label-tables.md").read_text(encoding="utf-8")
+    told = {}
+    for line in page.split("## Oddities\n")[1].split("\n## ")[0].splitlines():
+        if line.startswith("| `"):
+            kinds, severity, _ = (cell.strip() for cell in line.strip("|").split("|"))
+            told |= dict.fromkeys(re.findall(r"`([\w-]+)`", kinds), severity)
+    assert told == {name: kind.severity for name, kind in ODDITY_KINDS.items()}
+    rows = page.split("## The data sets\n")[1].split("\n\n")[0]
+    assert re.findall(r"`([a-z0-9]+)`", "".join(re.findall(r"^\|[^|]*\|", rows, re.M))) == [
+        *DATASETS
+    ]
 
 
 def test_every_data_set_is_declared():
