@@ -9,7 +9,7 @@ from fedpsyau_model.network.au_features import AuFeatureExtractor
 from fedpsyau_model.network.inception import DualStreamInception, InceptionStream
 from fedpsyau_model.network.local_regions import LocalFeatureExtractor, SpatialStructureEncoder
 from fedpsyau_model.settings import LossSettings, NetworkSettings
-from fedpsyau_priors import graph_priors
+from fedpsyau_priors import graph_priors, published_priors
 
 ABLATIONS = [
     {},
@@ -187,6 +187,6 @@ def test_a_prior_weight_out_of_range_is_refused(full, make_clips, weight):
 
 def test_the_network_takes_priors_of_a_users_own(make_clips):
     clips = make_clips(2)
-    model = AuGatDsi(NetworkSettings(), graph_priors("complete"))
+    model = AuGatDsi(NetworkSettings(), graph_priors(published_priors("complete")))
     assert model.au_branch.relations.whole.edges.all()
     assert model(clips.flow, clips.rois, 1.0).au.shape == (2, 12)

@@ -32,9 +32,15 @@ def load(
     return load_settings(FederationSettings, file, dotted, environment or {})
 
 
+PRIORS_IN_USE: dict[str, Any] = {"network": {"priors": "site"}}
+
+
 def changed(key: str, value: Any) -> FederationSettings:
     section, _, name = key.rpartition(".")
-    return FederationSettings.model_validate({section: {name: value}} if section else {key: value})
+    values = {section: {name: value}} if section else {key: value}
+    if section == "priors":  # they are only allowed where they are used
+        values = PRIORS_IN_USE | values
+    return FederationSettings.model_validate(values)
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -181,9 +187,14 @@ OTHER_VALUES: dict[str, Any] = {
     "network.global-stream": False,
     "network.graph": False,
     "network.extrinsic-prior": False,
+    "network.priors": "site",
     "network.intrinsic-edges": "complete",
     "network.beta": 0.2,
     "network.dropout": 0.4,
+    "priors.name": "the others",
+    "priors.cooccurrence": [[1.0] * 12] * 12,
+    "priors.smoothing": 0.5,
+    "priors.intrinsic": [[1.0] * 12] * 12,
     "loss.alpha1": 0.7,
     "loss.alpha2": 0.3,
     "loss.alpha3": 0.3,
@@ -219,13 +230,11 @@ def test_other_values_are_known_for_every_key() -> None:
 @pytest.mark.parametrize("key", OTHER_VALUES)
 def test_the_hash_changes_with_what_is_agreed_and_with_nothing_else(key: str) -> None:
     settings = changed(key, OTHER_VALUES[key])
-    assert settings != FederationSettings()
+    before = FederationSettings.model_validate(PRIORS_IN_USE if key.startswith("priors") else {})
+    assert settings != before
     agreed = key.split(".")[0] not in ("rounds", "server")
-    assert (settings.agreement_hash() != FederationSettings().agreement_hash()) == agreed
-    assert (
-        bool(agreement_differences(settings.agreement(), FederationSettings().agreement()))
-        == agreed
-    )
+    assert (settings.agreement_hash() != before.agreement_hash()) == agreed
+    assert bool(agreement_differences(settings.agreement(), before.agreement())) == agreed
 
 
 def test_the_hash_is_of_values_not_of_spelling(tmp_path: Path) -> None:
