@@ -142,7 +142,7 @@ class NoPriorError(FedPsyAUError):
 
 
 class StudyResponsesError(FedPsyAUError):
-    """The responses of a psychology study are incomplete, repeated or contradict each other."""
+    """A psychology study's responses are incomplete, repeated, or contradict each other."""
 
     exit_code = 62
 

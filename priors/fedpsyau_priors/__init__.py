@@ -4,7 +4,7 @@ Supplement section 5: the intrinsic prior (which pairs are coordinated) gives th
 network's graphs, the extrinsic prior (how often pairs occur together in DFME) weighs them.
 """
 
-from fedpsyau_priors.au_frequency import AuFrequency, AuSelection, AuVerdict, select_aus
+from fedpsyau_priors.au_frequency import MIN_SHARE, AuFrequency, AuSelection, AuVerdict, select_aus
 from fedpsyau_priors.cooccurrence import check_counts, count_cooccurrence, smoothed_counts
 from fedpsyau_priors.errors import PriorError
 from fedpsyau_priors.extrinsic import attention, normalise_rows, prior_over_edges
@@ -31,8 +31,18 @@ from fedpsyau_priors.published import (
     intrinsic_lower,
     intrinsic_upper,
 )
+from fedpsyau_priors.study import (
+    CHOSEN,
+    Pair,
+    TypeStatistics,
+    chosen,
+    coordinated_matrix,
+    type_statistics,
+)
 
 __all__ = [
+    "CHOSEN",
+    "MIN_SHARE",
     "PUBLISHED",
     "AuFrequency",
     "AuSelection",
@@ -41,14 +51,18 @@ __all__ = [
     "GraphPriors",
     "IntrinsicEdges",
     "Oddity",
+    "Pair",
     "PriorError",
     "Priors",
+    "TypeStatistics",
     "action_units",
     "asymmetric_pairs",
     "attention",
     "check_counts",
     "check_intrinsic",
+    "chosen",
     "cooccurrence_counts",
+    "coordinated_matrix",
     "count_cooccurrence",
     "graph_priors",
     "intrinsic_cross",
@@ -64,4 +78,5 @@ __all__ = [
     "select_aus",
     "smoothed_counts",
     "symmetric_closure",
+    "type_statistics",
 ]

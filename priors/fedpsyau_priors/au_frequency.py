@@ -12,11 +12,14 @@ from typing import Literal
 
 from fedpsyau_priors.errors import PriorError
 
-__all__ = ["AuFrequency", "AuSelection", "AuVerdict", "select_aus"]
+__all__ = ["MIN_SHARE", "AuFrequency", "AuSelection", "AuVerdict", "Verdict", "select_aus"]
 
 #: Share of clips from which on an AU counts as commonly observed. At half a percent all twelve of
 #: the paper are, in CAS(ME)3 and in CASME II; AU20 and AU23, which the paper drops, are not.
 MIN_SHARE = 0.005
+
+
+Verdict = Literal["kept", "rare", "surplus", "absent"]
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,15 @@ class AuFrequency:
 class AuVerdict:
     """What became of one AU, and why.
 
-    verdict: ``kept``; ``rare`` in another data set; or ``surplus``, as enough others are commoner.
-    rank: place among all AUs of the reference by number of clips, from 1.
+    verdict: ``kept``; ``rare`` in another data set; ``surplus``, as enough others are commoner; or
+        ``absent`` from the reference.
+    rank: place among all AUs by number of clips of the reference, from 1.
     shares: share of clips by data set, None where its labels don't tell.
     reason: one sentence.
     """
 
     au: int
-    verdict: Literal["kept", "rare", "surplus"]
+    verdict: Verdict
     rank: int
     shares: Mapping[str, float | None]
     reason: str
@@ -59,7 +63,7 @@ class AuVerdict:
 
 @dataclass(frozen=True)
 class AuSelection:
-    """The AUs chosen, in ascending order, with a verdict for every AU that the reference shows."""
+    """The AUs chosen, in ascending order, with a verdict for every AU that any data set shows."""
 
     reference: str
     count: int
@@ -93,25 +97,29 @@ def select_aus(
     if reference not in candidates:
         raise PriorError(f"There is no data set {reference!r}, only {', '.join(candidates)}.")
     counts = candidates[reference].counts
-    ranked = sorted((au for au in counts if counts[au]), key=lambda au: (-counts[au], au))
+    shown = {au for each in candidates.values() for au, clips in each.counts.items() if clips}
     verdicts: list[AuVerdict] = []
     kept: list[int] = []
-    for rank, au in enumerate(ranked, start=1):
-        shares = {name: frequency.share(au) for name, frequency in candidates.items()}
-        rare = {
-            name: share
-            for name, share in shares.items()
-            if name != reference and share is not None and share < min_share
-        }
-        verdict: Literal["kept", "rare", "surplus"]
-        if rare:
-            verdict = "rare"
-            found = ", ".join(f"{share:.2%} of {name}" for name, share in rare.items())
-            reason = f"in only {found}, less than {min_share:.2%}"
-        elif len(kept) < count:
-            verdict, reason = "kept", f"rank {rank} in {reference}, common in all others"
-            kept.append(au)
-        else:
-            verdict, reason = "surplus", f"rank {rank} in {reference}, and {count} are commoner"
+    for rank, au in enumerate(sorted(shown, key=lambda au: (-counts.get(au, 0), au)), start=1):
+        shares = {name: each.share(au) for name, each in candidates.items()}
+        others = {name: share for name, share in shares.items() if name != reference}
+        verdict, reason = _judge(shares[reference], others, min_share, len(kept) < count)
         verdicts.append(AuVerdict(au, verdict, rank, shares, reason))
+        if verdict == "kept":
+            kept.append(au)
     return AuSelection(reference, count, min_share, tuple(sorted(kept)), tuple(verdicts))
+
+
+def _judge(
+    share: float | None, others: Mapping[str, float | None], min_share: float, room: bool
+) -> tuple[Verdict, str]:
+    """Verdict on an AU, with its reason, from its share in the reference and in the others."""
+    if not share:
+        return "absent", "not labelled in the reference" if share is None else "in no clip of it"
+    told = {name: other for name, other in others.items() if other is not None}
+    rare = [f"{other:.2%} of {name}" for name, other in told.items() if other < min_share]
+    if rare:
+        return "rare", f"in only {', '.join(rare)}, less than {min_share:.2%}"
+    if not room:
+        return "surplus", "enough others are commoner"
+    return "kept", f"common in {', '.join(told)} too" if told else "no other data set tells of it"

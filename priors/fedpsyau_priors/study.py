@@ -23,7 +23,6 @@ __all__ = [
     "TypeStatistics",
     "chosen",
     "coordinated_matrix",
-    "correct_judgements",
     "type_statistics",
 ]
 
@@ -79,13 +78,6 @@ def type_statistics(
         float(sums.mean()),
         _deviation(sums, ddof),
     )
-
-
-def correct_judgements(
-    judged: npt.NDArray[np.bool_], expected: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    """Participants that judged each pair as expected (Fig. 2): (P, Q), (Q,) -> (Q,)."""
-    return np.asarray((judged == expected).sum(axis=0))
 
 
 def chosen(

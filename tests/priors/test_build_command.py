@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import fedpsyau_priors as priors
 from fedpsyau_client.feature_store import ClipTable, write_feature_store
 from fedpsyau_client.priors_commands import app
-from fedpsyau_client.priors_file import read_priors_file
+from fedpsyau_client.priors_file import PriorsFile, read_priors_file
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import (
     LabelTableError,
@@ -247,9 +247,11 @@ def change(file: Path, **values: Any) -> Path:
 
 @pytest.fixture
 def priors_json(tmp_path: Path) -> Path:
-    table = write_table(tmp_path / "clips.csv", [(au,) for au in AUS])
-    assert build("--from", f"csv={table}", "--out", tmp_path / "out").exit_code == 0
-    return tmp_path / "out" / "priors.json"
+    file = tmp_path / "priors.json"
+    counts = tuple(tuple(row) for row in np.eye(12, dtype=int).tolist())
+    file.write_text(PriorsFile(name="alone", cooccurrence=counts).to_json())
+    assert read_priors_file(file).cooccurrence == counts
+    return file
 
 
 @pytest.mark.parametrize(

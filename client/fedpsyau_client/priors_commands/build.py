@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedpsyau_model.errors import SettingsError
 from fedpsyau_model.settings import LONGEST_NAME
 
 if TYPE_CHECKING:
@@ -49,14 +48,12 @@ def build(
     and a picture.
     """
     from fedpsyau_client.au_sources import read_au_sources
-    from fedpsyau_client.priors_commands.result_folder import png, write_results
+    from fedpsyau_client.priors_commands.result_folder import check_name, png, write_results
     from fedpsyau_client.priors_file import PRIORS_NAME
     from fedpsyau_priors.plot import plot_attention
 
-    if name is not None and not (name.isprintable() and 0 < len(name) <= LONGEST_NAME):
-        raise SettingsError(
-            f"--name {name!r}: allowed are 1 to {LONGEST_NAME} printable characters."
-        )
+    if name is not None:
+        check_name(name)
     read = read_au_sources(sources)
     made = _priors_file(read, smoothing, intrinsic, name)
     text = made.to_json()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedpsyau_client.atomic_folder import written_whole
-from fedpsyau_model.errors import OutputExistsError
+from fedpsyau_model.errors import OutputExistsError, SettingsError
+from fedpsyau_model.settings import LONGEST_NAME
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +36,14 @@ def write_results(folder: Path, files: Mapping[str, str | bytes], replace: bool)
         for name, content in files.items():
             data = content.encode() if isinstance(content, str) else content
             (unfinished / name).write_bytes(data)
+
+
+def check_name(name: str) -> None:
+    """Raise SettingsError unless `name` can be that of priors."""
+    if not (name.isprintable() and 0 < len(name) <= LONGEST_NAME):
+        raise SettingsError(
+            f"--name {name!r} cannot be used: 1 to {LONGEST_NAME} printable characters are allowed."
+        )
 
 
 def png(figure: Figure) -> bytes:
