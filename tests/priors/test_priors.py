@@ -123,3 +123,50 @@ def test_oddities_name_both_pairs():
     asymmetric, commonest = (oddity.note for oddity in priors.oddities())
     assert "row AU2 says 0, row AU9 says 1" in asymmetric
     assert "1239 clips" in commonest
+
+
+def test_published_priors_are_the_shipped_matrices_by_name():
+    published = priors.published_priors()
+    assert published.name == priors.PUBLISHED
+    assert (published.counts == priors.cooccurrence_counts()).all()
+    assert (published.edges == priors.intrinsic_edges("published")).all()
+    for array in (published.counts, published.edges):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0] = 0
+
+
+def test_the_fingerprint_is_of_the_matrices_and_not_of_the_name():
+    first = priors.published_priors()
+    assert first.fingerprint() == priors.own_priors("another name").fingerprint()
+    more = priors.cooccurrence_counts().copy()
+    more[0, 0] += 1
+    others = [
+        priors.published_priors("extended"),
+        priors.own_priors("", cooccurrence=more),
+        priors.own_priors("", smoothing=0.1),
+        priors.own_priors("", coordinated=np.eye(12, dtype=int)),
+    ]
+    assert len({each.fingerprint() for each in (first, *others)}) == 5
+
+
+def test_own_matrices_reach_the_graphs():
+    counts = 3 * np.eye(12, dtype=int)
+    counts[0, 1] = counts[1, 0] = 1
+    coordinated = np.zeros((12, 12), dtype=int)
+    coordinated[1, 0] = 1  # the diagonal and the other direction follow
+    own = priors.own_priors("own", cooccurrence=counts, coordinated=coordinated)
+    graphs = priors.graph_priors(own)
+    np.testing.assert_allclose(graphs.upper.prior[0], [0.75, 0.25, 0, 0, 0, 0])
+    assert graphs.whole.edges.sum() == 14
+    smoothed = priors.own_priors("own", cooccurrence=counts, coordinated=coordinated, smoothing=1)
+    # Edges of AU1 are AU1 and AU2, with 3 + 1 and 1 + 1 clips.
+    np.testing.assert_allclose(priors.graph_priors(smoothed).upper.prior[0][:2], [4 / 6, 2 / 6])
+
+
+def test_own_matrices_that_cannot_be_used_are_refused():
+    with pytest.raises(priors.PriorError, match="No clip shows AU2, AU4"):
+        priors.own_priors("own", cooccurrence=np.diag([1, 0, 0] + [1] * 9))
+    with pytest.raises(priors.PriorError, match=r"shape \(3, 3\)"):
+        priors.own_priors("own", coordinated=np.eye(3))
+    with pytest.raises(priors.PriorError, match="nothing but 0 and 1"):
+        priors.own_priors("own", coordinated=np.full((12, 12), np.nan))
