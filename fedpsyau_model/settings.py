@@ -80,6 +80,9 @@ class NetworkSettings(Settings):
 
 Matrix = tuple[tuple[float, ...], ...]
 
+#: Smoothing beyond which every count, of any data set, drowns in it.
+MOST_SMOOTHING = 1e6
+
 #: Characters that a name of priors may have.
 LONGEST_NAME = 200
 
@@ -94,7 +97,9 @@ class PriorsSettings(Settings):
     cooccurrence: Matrix = Field(
         (), description="Clips that show both AUs, 12 rows of 12 numbers; empty: those of DFME."
     )
-    smoothing: float = Field(0, ge=0, description="Added to every co-occurrence count.")
+    smoothing: float = Field(
+        0, ge=0, le=MOST_SMOOTHING, description="Added to every co-occurrence count."
+    )
     intrinsic: Matrix = Field(
         (), description="1 where two AUs go together, 12 rows of 12; empty: as published."
     )

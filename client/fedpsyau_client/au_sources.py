@@ -72,7 +72,8 @@ def read_au_sources(texts: Sequence[str]) -> tuple[AuSource, ...]:
 def read_au_source(text: str) -> AuSource:
     """Read ``DATASET=FILE`` (a label table) or the folder of a feature store.
 
-    ``DATASET:NAME=FILE`` gives the data set a name of its own, which plain CSV tables need.
+    ``DATASET:NAME=FILE`` gives the data set a name of its own, which plain CSV tables need; up to
+    64 characters.
 
     Raises SettingsError if `text` is neither, and what reading a table or a store raises.
     """
@@ -81,7 +82,7 @@ def read_au_source(text: str) -> AuSource:
     reader, separator, file = text.partition("=")
     known, _, name = reader.partition(":")
     dataset = next((each for each in DATASETS if each == known), None)
-    if dataset is None or not (separator and file):
+    if dataset is None or not (separator and file and name.isprintable() and len(name) <= 64):
         raise SettingsError(
             f"--from {text} cannot be read. Write DATASET=FILE for a label table, such as "
             "casme3=labels.xlsx or csv:NAME=clips.csv, or the folder of a feature store, such as "

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fedpsyau_model import __version__
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import PriorsFileError
-from fedpsyau_model.settings import LONGEST_NAME, Matrix, PriorsSettings, kebab_case
+from fedpsyau_model.settings import LONGEST_NAME, MOST_SMOOTHING, Matrix, PriorsSettings, kebab_case
 from fedpsyau_priors import IntrinsicEdges, Priors
 
 __all__ = ["PRIORS_NAME", "PriorsFile", "SourceSummary", "read_priors_file"]
@@ -64,7 +64,7 @@ class PriorsFile(_Part):
     name: str = Field(min_length=1, max_length=LONGEST_NAME)
     aus: tuple[int, ...] = AUS
     sources: tuple[SourceSummary, ...] = ()
-    smoothing: float = Field(0, ge=0)
+    smoothing: float = Field(0, ge=0, le=MOST_SMOOTHING)
     cooccurrence: tuple[tuple[int, ...], ...] = ()
     attention: dict[Literal["upper", "lower", "whole"], Matrix] = {}
     study: StudySummary | None = None

@@ -11,6 +11,9 @@ from fedpsyau_priors.published import IntMatrix, action_units
 
 __all__ = ["check_counts", "count_cooccurrence", "smoothed_counts"]
 
+#: More clips than anybody has; sums of such counts are still exact in float64.
+LARGEST_COUNT = 1e12
+
 
 def count_cooccurrence(aus: npt.ArrayLike) -> IntMatrix:
     """Count the clips that show both AUs of every pair: (N, K) 0 or 1 -> (K, K), symmetric.
@@ -45,8 +48,8 @@ def smoothed_counts(counts: npt.ArrayLike, smoothing: float) -> FloatMatrix:
 def check_counts(counts: npt.ArrayLike) -> FloatMatrix:
     """Return counts (12, 12) as floats if clips could have given them, else raise PriorError.
 
-    They must be finite, not negative and symmetric, and no pair may be commoner than one of its
-    AUs alone (the diagonal).
+    They must be at least 0, below `LARGEST_COUNT` and symmetric, and no pair may be commoner than
+    one of its AUs alone (the diagonal).
     """
     matrix = np.asarray(counts, dtype=np.float64)
     aus = action_units()
@@ -55,8 +58,8 @@ def check_counts(counts: npt.ArrayLike) -> FloatMatrix:
             f"Co-occurrence counts must be {len(aus)} rows of {len(aus)} numbers, but have the "
             f"shape {matrix.shape}."
         )
-    if not (np.isfinite(matrix).all() and (matrix >= 0).all()):
-        raise PriorError("Co-occurrence counts must be finite and not negative.")
+    if not ((matrix >= 0) & (matrix < LARGEST_COUNT)).all():  # NaN is neither
+        raise PriorError("Co-occurrence counts must be finite, not negative, and below 10^12.")
     occurrences = matrix.diagonal()
     for fault, sentence in (
         (matrix != matrix.T, "differs from its mirror image, though together has no direction"),

@@ -17,6 +17,9 @@ __all__ = ["plot_chosen_pairs", "plot_coordinated_matrix", "plot_statistics"]
 #: Blue and vermilion of Okabe and Ito, told apart with any common colour blindness.
 _COORDINATED, _UNCOORDINATED = "#0072b2", "#d55e00"
 
+#: Pairs that one panel can show and still be read.
+_MOST_BARS = 80
+
 _EXCLUDED = "#d1495b"
 
 
@@ -43,16 +46,22 @@ def plot_chosen_pairs(
 ) -> Figure:
     """Pairs chosen by more than a share of the participants, with their votes (Fig. 2).
 
-    chosen: by heading, pairs with how many participants chose them. threshold: that share.
+    chosen: by heading, pairs with how many participants chose them; of very many those with the
+    most votes are drawn. threshold: that share.
     """
+    chosen = {
+        heading if len(pairs) <= _MOST_BARS else f"{heading}: {_MOST_BARS} of {len(pairs)}": sorted(
+            pairs, key=lambda each: (-each[1], each[0])
+        )[:_MOST_BARS]
+        for heading, pairs in chosen.items()
+    }
     most = max((len(pairs) for pairs in chosen.values()), default=0)
     figure = Figure(figsize=(10, max(2.2, 1.2 + 0.3 * most)), layout="constrained")
     panels = figure.subplots(1, max(len(chosen), 1), squeeze=False)[0]
     colors = (_COORDINATED, _UNCOORDINATED)
     for axes, (heading, pairs), color in zip(panels, chosen.items(), colors, strict=False):
-        ordered = sorted(pairs, key=lambda each: (-each[1], each[0]))
-        names = [f"AU{first}-AU{second}" for (first, second), _ in ordered]
-        bars = axes.barh(names, [votes for _, votes in ordered], color=color, height=0.7)
+        names = [f"AU{first}-AU{second}" for (first, second), _ in pairs]
+        bars = axes.barh(names, [votes for _, votes in pairs], color=color, height=0.7)
         axes.bar_label(bars, padding=3, fontsize=9, color=INK)
         axes.set_ylim(max(most, 1) - 0.4, -0.6)
         axes.set_xlim(0, participants * 1.08)

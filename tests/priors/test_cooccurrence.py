@@ -87,6 +87,7 @@ def test_counts_that_clips_cannot_give_are_refused() -> None:
         (lopsided, "AU1-AU2 differs from its mirror image"),
         (-counts, "not negative"),
         (counts * np.nan, "finite"),
+        (counts * 1e300, "finite"),
         (counts[:6], r"shape \(6, 12\)"),
     ):
         with pytest.raises(priors.PriorError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.image import imread
 from openpyxl import Workbook
 from typer.testing import CliRunner
@@ -260,3 +263,32 @@ def test_what_is_no_matrix_is_refused(tmp_path: Path, content: str) -> None:
     file.write_text(content)
     with pytest.raises(PriorsFileError, match="The matrix"):
         read_matrix(file)
+
+
+cell = st.one_of(
+    st.sampled_from(["", "6", "AU12", "coordinated", "0", "nan", "1e999", "-3", "Ann", "9" * 400]),
+    st.text(max_size=12),
+)
+
+
+@given(st.lists(st.lists(cell, max_size=7), max_size=6))
+@settings(max_examples=150, deadline=None)
+def test_whatever_stands_in_the_cells_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]
+) -> None:
+    file = write(tmp_path_factory.getbasetemp() / "random.csv", rows)
+    with contextlib.suppress(StudyResponsesError):
+        read = read_study_responses(file)
+        assert read.judged.shape == read.scores.shape == (len(read.judged), len(read.pairs))
+        assert np.isfinite(read.scores).all()
+
+
+def test_a_study_of_very_many_pairs_can_be_drawn(tmp_path: Path) -> None:
+    rows = [
+        ["Ann", first, second, "coordinated", "coordinated", 1]
+        for first in range(1, 60)
+        for second in range(first + 1, 60)
+    ]
+    result = study(write(tmp_path / "r.csv", rows), "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert imread(tmp_path / "out" / "pairs.png").shape[0] < 5000

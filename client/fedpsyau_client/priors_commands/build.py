@@ -26,7 +26,7 @@ def build(
     ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     smoothing: Annotated[
-        float, typer.Option(min=0, help="Added to every count where the priors are used.")
+        float, typer.Option(min=0, max=1e6, help="Added to every count where the priors are used.")
     ] = 0.0,
     intrinsic: Annotated[
         Path | None,
