@@ -135,5 +135,23 @@ class TrainingDivergedError(FedPsyAUError):
     exit_code = 51
 
 
+class PriorsFileError(FedPsyAUError):
+    """A file of priors cannot be read, or its matrices cannot be what they should be."""
+
+    exit_code = 60
+
+
+class NoPriorError(FedPsyAUError):
+    """The clips or answers given are too few for a prior to follow from them."""
+
+    exit_code = 61
+
+
+class StudyResponsesError(FedPsyAUError):
+    """A psychology study's responses are incomplete, repeated, or contradict each other."""
+
+    exit_code = 62
+
+
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.
 INTERRUPTED = 130
