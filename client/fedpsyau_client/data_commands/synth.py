@@ -38,6 +38,8 @@ def synth(
     from rich.console import Console
     from rich.progress import Progress
 
+    from fedpsyau_client.feature_store import open_feature_store
+    from fedpsyau_client.store_summary import summarise
     from fedpsyau_client.synthetic.twin import Partition, write_twin
 
     folder = out or default_data_folder()
@@ -57,7 +59,10 @@ def synth(
             begin=begin,
             progress=lambda clips: bar.advance(task, clips),
         )
-    print_stores(manifests, f"Synthetic feature stores in {folder}")
+    stores = [
+        open_feature_store(folder / manifest.partition, verify=False) for manifest in manifests
+    ]
+    print_stores(map(summarise, stores), f"Synthetic feature stores in {folder}")
 
 
 def _label_tables(texts: list[str]) -> dict[str, Path]:

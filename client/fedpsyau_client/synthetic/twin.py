@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from fedpsyau_client.feature_store import ClipTable, Manifest, write_feature_store
 from fedpsyau_client.labels.class_rules import three_class
 from fedpsyau_client.labels.readers import read_casme3_labels
+from fedpsyau_client.partition_set import assembled_partitions
 from fedpsyau_client.synthetic.clip_motion import CLIPS_PER_CHUNK, Difficulty, draw_features
 from fedpsyau_client.synthetic.face_identity import draw_site_shift, draw_subjects
 from fedpsyau_client.synthetic.label_statistics import Source
-from fedpsyau_client.synthetic.output_folder import assembled_partitions
 from fedpsyau_client.synthetic.partition_labels import (
     MIN_CLIPS_PER_CLASS,
     PartitionLabels,
@@ -185,7 +185,7 @@ def write_twin(
     real_labels = {} if casme3_labels is None else _casme3_labels(casme3_labels, scale, seed)
     plan = tuple(_with_labels(partition, real_labels.get(partition.name)) for partition in plan)
     names = [partition.name for partition in plan]
-    with assembled_partitions(out, names, overwrite) as folder:
+    with assembled_partitions(out, names, overwrite, made_up=True) as folder:
         begin(plan)
         return tuple(
             _write_partition(

@@ -15,23 +15,25 @@ from fedpsyau_model.errors import FedPsyAUError, OutputExistsError, OutputWriteE
 
 __all__ = ["assembled_partitions"]
 
-_ENDING = ".synth-partial"
+_ENDING = ".stores-partial"
 
 
 @contextmanager
 def assembled_partitions(
-    out: Path, names: Sequence[str], overwrite: bool = False
+    out: Path, names: Sequence[str], overwrite: bool = False, made_up: bool = False
 ) -> Iterator[Path]:
     """Give an empty folder; the stores written to it move to `out` when the block ends well.
 
     The folder lies beside `out` under a hidden name and goes away whatever happens. One that a
     killed process left behind is removed by the next call.
-    overwrite: stores of these names that are in `out` are replaced if they are synthetic.
+    overwrite: stores of these names that are in `out` are replaced; a folder that is no feature
+        store never is.
+    made_up: what is written is synthetic, and replaces no store that isn't.
 
     Raises OutputExistsError if stores are there and may not be replaced, OutputWriteError if
     nothing can be written. Then `out` is as it was.
     """
-    _check_existing(out, names, overwrite)
+    _check_existing(out, names, overwrite, made_up)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(out)
@@ -54,7 +56,7 @@ def assembled_partitions(
         os.close(lock)
 
 
-def _check_existing(out: Path, names: Sequence[str], overwrite: bool) -> None:
+def _check_existing(out: Path, names: Sequence[str], overwrite: bool, made_up: bool) -> None:
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out} is a file, not a folder. Give another place with --out.")
     present = [name for name in names if os.path.lexists(out / name)]
@@ -63,7 +65,13 @@ def _check_existing(out: Path, names: Sequence[str], overwrite: bool) -> None:
             f"{out} already holds {', '.join(present)}, and they were left as they are. Give "
             "another folder with --out, or replace them with --overwrite."
         )
-    real = [name for name in present if not _is_synthetic(out / name)]
+    foreign = [name for name in present if not (out / name / MANIFEST_NAME).is_file()]
+    if foreign:
+        raise OutputExistsError(
+            f"{', '.join(foreign)} in {out} is no feature store and is never replaced. Give "
+            "another folder with --out, or move it away yourself."
+        )
+    real = [name for name in present if made_up and not _is_synthetic(out / name)]
     if real:
         raise OutputExistsError(
             f"{', '.join(real)} in {out} is not synthetic, or cannot be read, and is never "
