@@ -63,6 +63,18 @@ class TooFewSubjectsError(FedPsyAUError):
     exit_code = 16
 
 
+class FlowSourceError(FedPsyAUError):
+    """Flow images, or an archive of flow, cannot be read or are not what they were said to be."""
+
+    exit_code = 18
+
+
+class ImportStoppedError(FedPsyAUError):
+    """Too many clips have no usable flow, or none has."""
+
+    exit_code = 19
+
+
 class UnknownPartitionError(FedPsyAUError):
     """A partition name is not one of the federation's sites."""
 
