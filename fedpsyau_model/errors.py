@@ -63,6 +63,12 @@ class TooFewSubjectsError(FedPsyAUError):
     exit_code = 16
 
 
+class LabelOdditiesError(FedPsyAUError):
+    """A label table has oddities that lose clips or parts of labels, and none were to be there."""
+
+    exit_code = 17
+
+
 class FlowSourceError(FedPsyAUError):
     """Flow images, or an archive of flow, cannot be read or are not what they were said to be."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fedpsyau_client.data_commands.check import check
+from fedpsyau_client.data_commands.import_flow import import_flow
 from fedpsyau_client.data_commands.partition import partition
 from fedpsyau_client.data_commands.show import show
 from fedpsyau_client.data_commands.synth import synth
@@ -15,6 +17,8 @@ def data() -> None:
     """Prepare a site's data, make synthetic data, and look at feature stores."""
 
 
+app.command()(check)
+app.command("import-flow")(import_flow)
 app.command()(partition)
 app.command()(show)
 app.command()(synth)

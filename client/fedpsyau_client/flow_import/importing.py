@@ -188,9 +188,8 @@ def _add_chunk(features: _Features, chunk: FlowChunk, settings: FlowImport) -> N
     features.sizes.add(size)
     features.strain_given = strain is not None
     finite = np.isfinite(stream).all(axis=(1, 2, 3)) & np.isfinite(rois).all(axis=(1, 2, 3, 4))
-    negative = np.zeros(len(rows), dtype=np.bool_)
-    if strain is not None:
-        negative = finite & (strain < 0).any(axis=(1, 2, 3))
+    lowest = np.zeros(len(rows)) if strain is None else strain.min(axis=(1, 2, 3))
+    negative = finite & (lowest < 0)
     features.read[rows] = finite & ~negative
     features.failures += [
         Failure(int(row), "not-finite", "the flow holds NaN, infinity or absurdly large numbers")
