@@ -28,12 +28,12 @@ def import_flow(
         typer.Option(help="Label table. An archive may bring label and subject itself instead."),
     ] = None,
     dataset: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Whose label table it is (see `fedpsyau data check --help`), csv for your own. "
-            "Without --labels: any name, for the manifest."
+            help="Whose label table it is, as in `fedpsyau data check`. Default: csv, a plain "
+            "table. Without --labels: any name for the data. Default: imported."
         ),
-    ] = "csv",
+    ] = None,
     channels: Annotated[
         str,
         typer.Option(
@@ -99,9 +99,15 @@ def import_flow(
     from fedpsyau_client.store_summary import summarise
 
     known_channels, known_encoding = parse_channels(channels), parse_encoding(encoding)
-    flow = _open_source(source, labels, dataset, class_names)
+    name = dataset or ("imported" if labels is None else "csv")
+    flow = _open_source(source, labels, name, class_names)
+    if flow.eight_bit and known_encoding.name == "minmax" and flow_size is not None:
+        raise SettingsError(
+            f"--flow-size {flow_size} says whose pixels the vectors count, but with --encoding "
+            "minmax they are not in pixels. Give --encoding centred:SCALE, or leave it out."
+        )
     settings = importing.FlowImport(
-        dataset=dataset,
+        dataset=name,
         channels=known_channels,
         encoding=known_encoding if flow.eight_bit else Encoding("pixels"),
         vector_size=flow_size,

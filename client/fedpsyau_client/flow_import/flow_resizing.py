@@ -57,7 +57,10 @@ def canonical_features(
     crop = resize_smoothly(flow, CROP_SIZE) * np.float32(CROP_SIZE / vector_size)
     crop_strain = optical_strain(crop) if strain is None else resize_smoothly(strain, CROP_SIZE)
     rois = sample_patches(np.concatenate([crop, crop_strain], axis=1), canonical_points()[None])
-    # From the original, so that 28x28 images come through unchanged.
-    small = resize_area(flow, FLOW_SIZE) * np.float32(FLOW_SIZE / vector_size)
-    small_strain = resize_area(crop_strain if strain is None else strain, FLOW_SIZE)
-    return np.concatenate([small, small_strain], axis=1), rois
+    if flow.shape[-1] >= CROP_SIZE:  # in two steps, as preparation does it
+        small, small_strain = crop * np.float32(FLOW_SIZE / CROP_SIZE), crop_strain
+    else:  # from the original, so that 28x28 comes through unchanged
+        small = flow * np.float32(FLOW_SIZE / vector_size)
+        small_strain = crop_strain if strain is None else strain
+    streams = [resize_area(channels, FLOW_SIZE) for channels in (small, small_strain)]
+    return np.concatenate(streams, axis=1), rois
