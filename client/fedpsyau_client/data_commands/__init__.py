@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fedpsyau_client.data_commands.check import check
+from fedpsyau_client.data_commands.fetch_models import fetch_models
 from fedpsyau_client.data_commands.import_flow import import_flow
 from fedpsyau_client.data_commands.partition import partition
+from fedpsyau_client.data_commands.prepare import prepare
 from fedpsyau_client.data_commands.show import show
 from fedpsyau_client.data_commands.synth import synth
 from fedpsyau_model.command_line import new_app
@@ -18,7 +20,9 @@ def data() -> None:
 
 
 app.command()(check)
+app.command()(fetch_models)
 app.command("import-flow")(import_flow)
 app.command()(partition)
+app.command()(prepare)
 app.command()(show)
 app.command()(synth)

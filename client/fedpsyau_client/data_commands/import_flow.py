@@ -86,7 +86,7 @@ def import_flow(
         bool, typer.Option("--overwrite", help="Replace feature stores of these names.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was made and left out as JSON.")
+        bool, typer.Option("--json", help="Print what was made and what failed as JSON.")
     ] = False,
 ) -> None:
     """Make feature stores, one per site, from onset-apex flow images or an archive of flow."""
@@ -175,7 +175,7 @@ def _document(report: ImportReport) -> str:
             "partition": manifest.partition,
             "clips": manifest.counts.clips,
             "subjects": manifest.counts.subjects,
-            "left-out": manifest.preprocessing["left-out"],
+            "failed": manifest.preprocessing["failed"],
             "data-hash": manifest.data_hash,
         }
         for manifest in report.manifests

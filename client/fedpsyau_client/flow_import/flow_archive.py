@@ -16,12 +16,12 @@ from fedpsyau_client.flow_import.archive_arrays import (
     read_array,
 )
 from fedpsyau_client.flow_import.flow_source import (
-    Failure,
     FlowChunk,
+    MissingFlow,
     clips_per_chunk,
     size_problem,
 )
-from fedpsyau_client.flow_import.image_matching import match_names
+from fedpsyau_client.flow_import.image_matching import Match, match_names
 from fedpsyau_client.labels.au_notation import ActionUnitLabel, parse_action_units
 from fedpsyau_client.labels.clip_record import ClipRecord
 from fedpsyau_client.labels.datasets import DATASETS
@@ -83,7 +83,7 @@ class FlowArchive:
         }
         if table is None:
             self.records: Sequence[ClipRecord] = self._own_records(columns, dataset, class_names)
-            self._matches: Sequence[int | str] = range(count)
+            self._matches: Sequence[Match] = range(count)
         else:
             self._require(columns, "clip", "to be matched with the label table")
             self.records = table
@@ -94,14 +94,14 @@ class FlowArchive:
         """Whether the flow is stored in levels, 0 to 255."""
         return self._header.dtype == np.uint8
 
-    def read(self) -> Iterator[FlowChunk | Failure]:
-        """Yield every clip once, failures first, then the others in the archive's order."""
+    def read(self) -> Iterator[FlowChunk | MissingFlow]:
+        """Yield every clip once, missing ones first, then the others in the archive's order."""
         position_of: dict[int, int] = {}
         for position, match in enumerate(self._matches):
-            if isinstance(match, str):
-                yield Failure(position, "not-matched", match)
-            else:
+            if isinstance(match, int):
                 position_of[match] = position
+            else:
+                yield MissingFlow(position, match)
         length = clips_per_chunk(self._header.shape[-1])
         start = 0
         for images in array_chunks(self._file, self._arrays["flow"], length):

@@ -8,8 +8,9 @@ from typing import Final, Protocol
 
 from fedpsyau_client.flow_import.flow_encoding import Images
 from fedpsyau_client.labels.clip_record import ClipRecord
+from fedpsyau_model.errors import ClipError
 
-__all__ = ["Failure", "FlowChunk", "FlowSource", "clips_per_chunk", "size_problem"]
+__all__ = ["FlowChunk", "FlowSource", "MissingFlow", "clips_per_chunk", "size_problem"]
 
 #: Clips, and pixels of one channel, that are decoded together; this bounds memory.
 _CLIPS_PER_CHUNK: Final = 64
@@ -22,13 +23,12 @@ _SMALLEST: Final = 28
 _LARGEST: Final = 2048
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A clip that was left out: its position among the records, a short kind, and why."""
+@dataclass(frozen=True, eq=False)
+class MissingFlow:
+    """A clip that has no usable flow: its position among the records, and why."""
 
     position: int
-    kind: str
-    reason: str
+    error: ClipError
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +50,8 @@ class FlowSource(Protocol):
     def eight_bit(self) -> bool:
         """Whether numbers are levels, 0 to 255, which an encoding turns into motion."""
 
-    def read(self) -> Iterator[FlowChunk | Failure]:
-        """Yield every clip once: in a chunk with others of its size, or as a failure."""
+    def read(self) -> Iterator[FlowChunk | MissingFlow]:
+        """Yield every clip once: in a chunk with others of its size, or as missing."""
 
 
 def clips_per_chunk(size: int) -> int:

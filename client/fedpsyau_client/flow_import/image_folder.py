@@ -11,14 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from fedpsyau_client.flow_import.flow_source import (
-    Failure,
     FlowChunk,
+    MissingFlow,
     clips_per_chunk,
     size_problem,
 )
 from fedpsyau_client.flow_import.image_matching import flow_images, match_names
 from fedpsyau_client.labels.clip_record import ClipRecord
-from fedpsyau_model.errors import DataNotFoundError, FlowSourceError
+from fedpsyau_model.errors import (
+    ClipError,
+    DataNotFoundError,
+    FrameSizeError,
+    FrameUnreadableError,
+)
 
 __all__ = ["ImageFolder", "read_flow_image"]
 
@@ -45,17 +50,17 @@ class ImageFolder:
                 f"The folder {folder} holds no image (.png, .jpg, .jpeg, .bmp), in it or below it."
             )
 
-    def read(self) -> Iterator[FlowChunk | Failure]:
+    def read(self) -> Iterator[FlowChunk | MissingFlow]:
         """Yield every clip once, in the order of the records but where images differ in size."""
         waiting: list[tuple[int, npt.NDArray[np.uint8]]] = []
         for position, match in enumerate(match_names(self.records, self._names)):
-            if isinstance(match, str):
-                yield Failure(position, "not-matched", match)
+            if isinstance(match, ClipError):
+                yield MissingFlow(position, match)
                 continue
             try:
                 image = read_flow_image(self._folder / self._names[match])
-            except FlowSourceError as error:
-                yield Failure(position, "unreadable", str(error))
+            except ClipError as error:
+                yield MissingFlow(position, error)
                 continue
             size = image.shape[-1]
             if waiting and (
@@ -75,29 +80,33 @@ def _chunk(images: list[tuple[int, npt.NDArray[np.uint8]]]) -> FlowChunk:
 def read_flow_image(file: Path) -> npt.NDArray[np.uint8]:
     """Read one image as (3, S, S): red, green, blue, whatever the order in which decoders hand out.
 
-    Transparency is left out. Raises FlowSourceError if the file is no image, has one channel or 16
-    bits, is not square, or is too small or too large.
+    Transparency is left out. Raises FrameUnreadableError if the file is no image, has one
+    channel or 16 bits; FrameSizeError if it is not square, or too small or too large.
     """
     try:
         size = file.stat().st_size
         if not 0 < size <= _LARGEST_FILE:
-            raise FlowSourceError(f"{file.name} has {size} bytes and is no flow image.")
+            raise FrameUnreadableError(f"{file.name} has {size} bytes and is no flow image.")
         data = np.fromfile(file, dtype=np.uint8)
     except OSError as error:
-        raise FlowSourceError(f"{file.name} cannot be read: {error.strerror or error}.") from None
+        raise FrameUnreadableError(
+            f"{file.name} cannot be read: {error.strerror or error}."
+        ) from None
     try:
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None:
-        raise FlowSourceError(f"{file.name} is damaged, or is no image.")
+        raise FrameUnreadableError(f"{file.name} is damaged, or is no image.")
     if image.ndim != 3 or image.shape[2] not in (3, 4):
-        raise FlowSourceError(f"{file.name} has one channel; three are needed: u, v and a third.")
+        raise FrameUnreadableError(
+            f"{file.name} has one channel; three are needed: u, v and a third."
+        )
     if image.dtype != np.uint8:
-        raise FlowSourceError(
+        raise FrameUnreadableError(
             f"{file.name} is not 8-bit but {image.dtype}. Convert it, or give an .npz archive."
         )
     if problem := size_problem(*image.shape[:2]):
-        raise FlowSourceError(f"{file.name}: {problem}.")
+        raise FrameSizeError(f"{file.name}: {problem}.")
     # OpenCV hands out blue, green, red.
     return np.ascontiguousarray(np.moveaxis(image[:, :, 2::-1], -1, 0))

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from fedpsyau_client.labels.clip_record import ClipRecord
+from fedpsyau_model.errors import ClipAmbiguousError, ClipNotFoundError
 
 __all__ = ["IMAGE_ENDINGS", "Match", "flow_images", "match_names"]
 
@@ -32,12 +33,11 @@ IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".bmp")
 #: Endings that label tables write behind a clip's name.
 _CLIP_ENDINGS: Final = (*IMAGE_ENDINGS, ".avi", ".mp4", ".mov", ".mkv", ".npy")
 
-#: Position of a clip's image among the names, or why it has none.
-Match = int | str
+#: Candidates that a message lists.
+_LISTED: Final = 5
 
-NOT_FOUND: Final = "no flow image has this clip's name"
-AMBIGUOUS: Final = "several flow images could be this clip's"
-SHARED: Final = "the flow image could be that of several clips"
+#: Position of a clip's image among the names, or why it has none.
+Match = int | ClipNotFoundError | ClipAmbiguousError
 
 
 def flow_images(folder: Path) -> list[str]:
@@ -63,17 +63,26 @@ def match_names(records: Sequence[ClipRecord], names: Sequence[str]) -> list[Mat
     for position, name in enumerate(names):
         for key in _name_keys(name):
             index[key].add(position)
-    found = [_first_named(record, index) for record in records]
+    found = [_first_named(record, index, names) for record in records]
     claims = Counter(match for match in found if isinstance(match, int))
-    return [SHARED if isinstance(match, int) and claims[match] > 1 else match for match in found]
+    return [
+        ClipAmbiguousError(f"{names[match]} could be the flow of {claims[match]} clips.")
+        if isinstance(match, int) and claims[match] > 1
+        else match
+        for match in found
+    ]
 
 
-def _first_named(record: ClipRecord, index: defaultdict[str, set[int]]) -> Match:
+def _first_named(record: ClipRecord, index: Mapping[str, set[int]], names: Sequence[str]) -> Match:
     for keys in _clip_keys(record):
         positions = set().union(*(index[key] for key in keys if key in index))
+        if len(positions) == 1:
+            return positions.pop()
         if positions:
-            return positions.pop() if len(positions) == 1 else AMBIGUOUS
-    return NOT_FOUND
+            listed = ", ".join(names[position] for position in sorted(positions)[:_LISTED])
+            return ClipAmbiguousError(f"{len(positions)} flow images could be its: {listed}.")
+    looked_for = ", ".join(keys[0] for keys in _clip_keys(record))
+    return ClipNotFoundError(f"No flow image has its name. Looked for: {looked_for}.")
 
 
 def _name_keys(name: str) -> Iterator[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,24 +21,31 @@ from fedpsyau_client.flow_import.flow_encoding import (
     describe_channels,
 )
 from fedpsyau_client.flow_import.flow_resizing import canonical_features
-from fedpsyau_client.flow_import.flow_source import Failure, FlowChunk, FlowSource
-from fedpsyau_client.labelled_clips import clip_table
+from fedpsyau_client.flow_import.flow_source import FlowChunk, FlowSource, MissingFlow
 from fedpsyau_client.labels.class_rules import ClassRule, class_of
 from fedpsyau_client.labels.clip_record import ClipRecord
 from fedpsyau_client.manifest import PARTITION_PATTERN
 from fedpsyau_client.partition_set import assembled_partitions
+from fedpsyau_client.preparation.clip_labels import store_labels
+from fedpsyau_client.preparation.failures import Failure, count_reasons, write_failures
 from fedpsyau_client.pseudonyms import Pseudonyms, pseudonymise, working_folder, write_ids
-from fedpsyau_model.atomic_files import write_atomically
-from fedpsyau_model.errors import ImportStoppedError, LabelTableError, UnknownPartitionError
+from fedpsyau_model.errors import (
+    ClipNotFoundError,
+    FlowNumbersError,
+    LabelTableError,
+    PreparationStoppedError,
+    UnknownPartitionError,
+)
 from fedpsyau_model.facial_points import CROP_SIZE
 
 __all__ = ["FlowImport", "ImportReport", "import_flow"]
 
 Floats = npt.NDArray[np.float32]
 
-FAILURES_NAME: Final = "failures.csv"
-
 _LISTED: Final = 5
+
+_NOT_FINITE: Final = "Its flow holds NaN, infinity or absurdly large numbers."
+_NEGATIVE: Final = "Its strain channel holds negative numbers, so it is another; see --channels."
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class _Features:
     flow: Floats
     rois: Floats
     read: npt.NDArray[np.bool_]
-    failures: list[Failure] = field(default_factory=list)
+    missing: list[MissingFlow] = field(default_factory=list)
     sizes: set[int] = field(default_factory=set)
     strain_given: bool = False
 
@@ -98,28 +104,55 @@ def import_flow(
         either scheme count only where their flow is there and damaged.
     progress: called with the number of clips dealt with since the last call.
 
-    Raises ImportStoppedError (too many failures), LabelTableError (a subject at two sites, sites
-    for some clips only), UnknownPartitionError (a site's name cannot be one), OutputExistsError,
-    OutputWriteError, and what the source raises. Whatever is raised, stores in `out` are as before.
+    Raises PreparationStoppedError (too many failures), LabelTableError (a subject at two sites,
+    sites for some clips only), UnknownPartitionError (a site's name cannot be one),
+    OutputExistsError, OutputWriteError, and what the source raises. Whatever is raised, stores in
+    `out` are as before.
     """
     records = source.records
     positions_of = _positions_by_site(records, partition, settings.dataset)
     with assembled_partitions(out, list(positions_of), overwrite, settings.synthetic) as folder:
         features = _read_features(source, settings, progress)
         ids = pseudonymise([record.key for record in records])
-        for name, positions in positions_of.items():
-            _write_failures(out, name, positions, records, features.failures)
-        _check_failures(features, records, positions_of, max_failures, out, settings.rule)
+        failures_of = {
+            name: _failures(features.missing, set(positions), records, ids)
+            for name, positions in positions_of.items()
+        }
+        for name, failures in failures_of.items():
+            write_failures(working_folder(out, name), failures)
+        _check_failures(failures_of, features, positions_of, max_failures, settings.rule)
         manifests = [
-            _write_site(folder / name, positions, features, records, ids, settings)
+            _write_site(
+                folder / name,
+                positions,
+                features,
+                records,
+                ids,
+                count_reasons(failures_of[name]),
+                settings,
+            )
             for name, positions in positions_of.items()
         ]
+        # Last, so that a failure before leaves the list that belongs to an older store.
         for name, positions in positions_of.items():
-            rows = np.asarray(positions)
             keys = [records[position].key for position in positions]
-            own = Pseudonyms(ids.clip[rows], ids.subject[rows])
+            own = Pseudonyms(ids.clip[positions], ids.subject[positions])
             write_ids(working_folder(out, name), keys, own)
-    return ImportReport(manifests, features.failures)
+    return ImportReport(manifests, list(chain.from_iterable(failures_of.values())))
+
+
+def _failures(
+    missing: Sequence[MissingFlow],
+    positions: Set[int],
+    records: Sequence[ClipRecord],
+    ids: Pseudonyms,
+) -> list[Failure]:
+    """What one site lacks, in the order of its table."""
+    return [
+        Failure(records[each.position], str(ids.clip[each.position]), each.error)
+        for each in sorted(missing, key=lambda each: each.position)
+        if each.position in positions
+    ]
 
 
 def _positions_by_site(
@@ -165,8 +198,8 @@ def _read_features(
         read=np.zeros(count, dtype=np.bool_),
     )
     for item in source.read():
-        if isinstance(item, Failure):
-            features.failures.append(item)
+        if isinstance(item, MissingFlow):
+            features.missing.append(item)
             progress(1)
         else:
             _add_chunk(features, item, settings)
@@ -191,50 +224,44 @@ def _add_chunk(features: _Features, chunk: FlowChunk, settings: FlowImport) -> N
     lowest = np.zeros(len(rows)) if strain is None else strain.min(axis=(1, 2, 3))
     negative = finite & (lowest < 0)
     features.read[rows] = finite & ~negative
-    features.failures += [
-        Failure(int(row), "not-finite", "the flow holds NaN, infinity or absurdly large numbers")
-        for row in rows[~finite]
+    features.missing += [
+        MissingFlow(int(row), FlowNumbersError(_NOT_FINITE)) for row in rows[~finite]
     ]
-    features.failures += [
-        Failure(
-            int(row),
-            "negative-strain",
-            "the strain channel holds negative numbers, so it is another channel; see --channels",
-        )
-        for row in rows[negative]
+    features.missing += [
+        MissingFlow(int(row), FlowNumbersError(_NEGATIVE)) for row in rows[negative]
     ]
 
 
 def _check_failures(
+    failures_of: Mapping[str, Sequence[Failure]],
     features: _Features,
-    records: Sequence[ClipRecord],
     positions_of: Mapping[str, Sequence[int]],
     max_failures: float,
-    out: Path,
     rule: ClassRule,
 ) -> None:
-    """Raise ImportStoppedError if too much is missing to be an accident, or a site has nothing."""
-    empty = [name for name, rows in positions_of.items() if not features.read[list(rows)].any()]
-    failed = [
+    """Raise PreparationStoppedError if too much is missing, or a site has nothing."""
+    failures = [
         failure
-        for failure in features.failures
-        if failure.kind != "not-matched" or _has_class(records[failure.position], rule)
+        for failure in chain.from_iterable(failures_of.values())
+        if not isinstance(failure.error, ClipNotFoundError) or _has_class(failure.record, rule)
     ]
-    tried = len(failed) + int(features.read.sum())
-    if not empty and len(failed) <= max_failures * tried:
-        return
-    kinds = Counter(failure.reason for failure in failed or features.failures)
-    reasons = "; ".join(f"{reason} ({count})" for reason, count in kinds.most_common(3))
-    listed = ", ".join(
-        f"{out / f'.{name}.work' / FAILURES_NAME}" for name in list(positions_of)[:2]
-    )
+    tried = len(failures) + int(features.read.sum())
+    empty = [name for name, rows in positions_of.items() if not features.read[rows].any()]
     if empty:
         found = f"not one clip of {', '.join(empty[:_LISTED])} has usable flow"
+    elif len(failures) > max_failures * tried:
+        found = (
+            f"{len(failures)} of {tried} clips have no usable flow, and at most {max_failures:.0%} "
+            "may fail"
+        )
     else:
-        found = f"{len(failed)} of {tried} clips have no usable flow, more than {max_failures:.0%}"
-    raise ImportStoppedError(
-        f"Nothing was imported: {found}. Mostly: {reasons}. All are listed in {listed}. Correct "
-        "names or images, or allow more with --max-failures."
+        return
+    every = failures or list(chain.from_iterable(failures_of.values()))
+    counts = ", ".join(f"{count} {name}" for name, count in count_reasons(every).items())
+    raise PreparationStoppedError(
+        f"Nothing was imported: {found} ({counts}). The first: {every[0].error} All of them stand "
+        "in failures.csv in the working folders. Mend the cause, or let more of them fail with "
+        "--max-failures."
     )
 
 
@@ -248,23 +275,19 @@ def _write_site(
     features: _Features,
     records: Sequence[ClipRecord],
     ids: Pseudonyms,
+    failed: Mapping[str, int],
     settings: FlowImport,
 ) -> Manifest:
-    own = set(positions)
     rows = [position for position in positions if features.read[position]]
-    left_out = Counter(each.kind for each in features.failures if each.position in own)
     return write_feature_store(
         folder,
         partition=folder.name,
         dataset=settings.dataset,
         synthetic=settings.synthetic,
-        clips=clip_table(records, ids, rows, settings.rule),
+        clips=store_labels(records, ids, rows, settings.rule),
         flow=features.flow[rows],
         rois=features.rois[rows],
-        preprocessing={
-            **_provenance(features, settings),
-            "left-out": dict(sorted(left_out.items())),
-        },
+        preprocessing={**_provenance(features, settings), "failed": dict(failed)},
     )
 
 
@@ -274,15 +297,15 @@ def _provenance(features: _Features, settings: FlowImport) -> dict[str, Any]:
     encoding = settings.encoding
     return {
         "method": "imported optical flow",
-        "image-sizes": sorted(features.sizes),
+        "image_sizes": sorted(features.sizes),
         "channels": list(describe_channels(settings.channels)),
         "encoding": encoding.name,
-        "encoding-scale": encoding.scale if encoding.name == "centred" else None,
+        "encoding_scale": encoding.scale if encoding.name == "centred" else None,
         "units": encoding.units,
-        "vector-grid": settings.vector_size,
+        "vector_grid": settings.vector_size,
         "strain": "given" if features.strain_given else "computed",
-        "roi-source": points,
-        "class-rule": settings.rule,
+        "roi_source": points,
+        "class_rule": settings.rule,
         "flow_units": _unit_text(encoding, 28),
         "roi_units": _unit_text(encoding, 128),
     }
@@ -293,22 +316,3 @@ def _unit_text(encoding: Encoding, size: int) -> str:
     if encoding.units == "arbitrary":
         unit = f"arbitrary (the full range of levels is taken for {size / 28:.3g} {unit})"
     return f"{unit}, x right, y down, onset to apex"
-
-
-def _write_failures(
-    out: Path,
-    name: str,
-    positions: Sequence[int],
-    records: Sequence[ClipRecord],
-    failures: Sequence[Failure],
-) -> None:
-    """List the site's failures in its working folder; the list names clips and stays there."""
-    own = set(positions)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("row", "subject", "filename", "onset", "kind", "reason"))
-    for failure in sorted(failures, key=lambda each: each.position):
-        if failure.position in own:
-            record = records[failure.position]
-            writer.writerow([record.row, *record.key, failure.kind, failure.reason])
-    write_atomically(working_folder(out, name) / FAILURES_NAME, text.getvalue())
