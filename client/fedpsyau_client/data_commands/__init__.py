@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedpsyau_client.data_commands.card import card
 from fedpsyau_client.data_commands.check import check
 from fedpsyau_client.data_commands.fetch_models import fetch_models
 from fedpsyau_client.data_commands.import_flow import import_flow
@@ -19,6 +20,7 @@ def data() -> None:
     """Prepare a site's data, make synthetic data, and look at feature stores."""
 
 
+app.command()(card)
 app.command()(check)
 app.command()(fetch_models)
 app.command("import-flow")(import_flow)
