@@ -3,7 +3,11 @@
 A count below the threshold could point to a person. Hiding it alone is not enough: whoever knows
 the total and the other counts subtracts. So further counts are withheld until every hidden small
 count could, for all that is published, still be any number below the threshold; and where even
-that is not enough, the total is given as a range, or not at all.
+that is not enough, the total is given as a range, or not at all. An exact total is kept rather than
+an exact count, because a federation learns from every site how many clips it has.
+
+A reader who runs this program on every table that fits what it published can now and then tell more
+(what statistics offices call a minimality attack); that is not defended against.
 """
 
 from __future__ import annotations
@@ -76,8 +80,8 @@ def mask_counts(counts: Mapping[str, int], threshold: int) -> MaskedCounts:
 def _protected(total: Total, shown: list[int], small: int, withheld: int, threshold: int) -> bool:
     """Whether every small count may still be any number from 0 to threshold - 1.
 
-    A reader knows that small counts lie in that range, that withheld ones are at least the
-    threshold, and, if he knows how they are chosen, at most the smallest count shown.
+    A reader knows that small counts lie in that range, and that withheld ones are at least the
+    threshold and, being the smallest, at most the smallest count shown.
     """
     if not small:
         return withheld == 0 and total.least == total.most
