@@ -7,7 +7,6 @@ cut out, and it is found again there; then the jitter is about a tenth of a pixe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -123,8 +122,6 @@ class FaceDetector:
         if self._landmarker is None:
             if self._model is None:
                 raise ValueError("a detector without a model cannot look for a face")
-            # Quieter C++ logs, while they still can be.
-            os.environ.setdefault("GLOG_minloglevel", "2")
             from mediapipe.tasks.python import BaseOptions, vision
 
             options = vision.FaceLandmarkerOptions(
