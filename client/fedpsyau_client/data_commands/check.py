@@ -26,6 +26,12 @@ def check(
     rule: Annotated[
         ClassRule, typer.Option(help="What counts as negative in the three classes.")
     ] = "authors",
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="Frames per second, if not the data set's; csv and dfme have none."
+        ),
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Tell every oddity, not the first ones of each kind.")
     ] = False,
@@ -41,7 +47,7 @@ def check(
     from fedpsyau_client.labels.readers import read_label_table
     from fedpsyau_client.labels.table_summary import oddities_by_kind, summarise_table
 
-    labels = read_label_table(table, dataset)
+    labels = read_label_table(table, dataset, fps)
     summary = summarise_table(labels, rule)
     if as_json:
         typer.echo(json.dumps(_document(labels, summary, rule), indent=2))
@@ -72,6 +78,7 @@ def _document(labels: LabelTable, summary: TableSummary, rule: ClassRule) -> dic
         "emotions": summary.emotions,
         "subjects": summary.subjects,
         "clips-coded-for-aus": summary.coded,
+        "coded-aus": labels.coded_aus,
         "aus": {
             f"AU{au}": {key.replace("_", "-"): value for key, value in asdict(count).items()}
             for au, count in summary.aus.items()
