@@ -6,6 +6,7 @@ from fedpsyau_client.data_commands.card import card
 from fedpsyau_client.data_commands.check import check
 from fedpsyau_client.data_commands.fetch_models import fetch_models
 from fedpsyau_client.data_commands.import_flow import import_flow
+from fedpsyau_client.data_commands.look import look
 from fedpsyau_client.data_commands.partition import partition
 from fedpsyau_client.data_commands.prepare import prepare
 from fedpsyau_client.data_commands.show import show
@@ -24,6 +25,7 @@ app.command()(card)
 app.command()(check)
 app.command()(fetch_models)
 app.command("import-flow")(import_flow)
+app.command()(look)
 app.command()(partition)
 app.command()(prepare)
 app.command()(show)
