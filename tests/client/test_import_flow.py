@@ -435,6 +435,15 @@ def test_label_numbers_beyond_the_names_are_refused(tmp_path):
         import_flow(file, tmp_path / "out", class_names="three")
 
 
+def test_normalised_numbers_are_told_from_displacements(tmp_path, capsys):
+    arrays = archive(4)
+    import_flow(save(tmp_path / "a.npz", arrays), tmp_path / "signed")
+    assert "notice" not in capsys.readouterr().err
+    arrays["flow"] = abs(arrays["flow"])
+    import_flow(save(tmp_path / "b.npz", arrays), tmp_path / "unsigned")
+    assert "Displacements have signs" in capsys.readouterr().err
+
+
 def test_a_missing_archive_is_explained(tmp_path):
     with pytest.raises(DataNotFoundError, match=r"no archive .*a\.npz"):
         import_flow(tmp_path / "a.npz", tmp_path / "out")
@@ -526,6 +535,33 @@ def test_stores_that_are_there_are_kept(lab):
     import_lab(lab)
     with pytest.raises(OutputExistsError, match="east, west"):
         import_lab(lab)
+
+
+def test_images_of_nobody_are_told(lab, capsys):
+    write_image(lab / "images" / "v99_10.png", np.zeros((3, 40, 40), np.uint8))
+    import_lab(lab)
+    assert "1 images belong to no clip" in " ".join(capsys.readouterr().err.split())
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_damaged_images_are_read_or_refused(tmp_path_factory, seed):
+    generator = np.random.default_rng(seed)
+    file = tmp_path_factory.mktemp("image") / f"a{['.png', '.jpg', '.bmp'][seed % 3]}"
+    write_image(file, generator.integers(0, 256, (3, 30, 30), dtype=np.uint8))
+    data = bytearray(file.read_bytes())
+    for _ in range(generator.integers(1, 20)):
+        data[generator.integers(min(len(data), 200 if seed % 2 else len(data)))] = (
+            generator.integers(256)
+        )
+    file.write_bytes(data[: generator.integers(len(data))] if seed % 5 == 0 else data)
+    try:
+        image = read_flow_image(file)
+    except ClipError as error:
+        assert file.name in str(error)  # noqa: PT017
+    else:
+        assert image.dtype == np.uint8
+        assert image.shape[0] == 3
 
 
 def test_images_alone_have_no_labels(lab):

@@ -134,9 +134,11 @@ def import_flow(
         for manifest in report.manifests
     ]
     print_stores(made, f"Imported to {out}")
+    for note in report.notes:
+        print_notice(note)
     if report.failures:
         print_notice(
-            f"{len(report.failures)} clips were left out; failures.csv in the working folders "
+            f"Clips left out: {len(report.failures)}; failures.csv in the working folders "
             f"{out}/.NAME.work says which and why. It names clips: keep it at the site."
         )
 
@@ -180,4 +182,4 @@ def _document(report: ImportReport) -> str:
         }
         for manifest in report.manifests
     ]
-    return json.dumps({"stores": made}, indent=2)
+    return json.dumps({"stores": made, "notes": list(report.notes)}, indent=2)

@@ -94,6 +94,11 @@ class FlowArchive:
         """Whether the flow is stored in levels, 0 to 255."""
         return self._header.dtype == np.uint8
 
+    @property
+    def unclaimed(self) -> int:
+        """How many entries belong to no clip of the label table, or not to one alone."""
+        return self._header.shape[0] - sum(isinstance(match, int) for match in self._matches)
+
     def read(self) -> Iterator[FlowChunk | MissingFlow]:
         """Yield every clip once, missing ones first, then the others in the archive's order."""
         position_of: dict[int, int] = {}

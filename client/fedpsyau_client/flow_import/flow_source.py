@@ -50,6 +50,10 @@ class FlowSource(Protocol):
     def eight_bit(self) -> bool:
         """Whether numbers are levels, 0 to 255, which an encoding turns into motion."""
 
+    @property
+    def unclaimed(self) -> int:
+        """How many images or arrays belong to no clip."""
+
     def read(self) -> Iterator[FlowChunk | MissingFlow]:
         """Yield every clip once: in a chunk with others of its size, or as missing."""
 

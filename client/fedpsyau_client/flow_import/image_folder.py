@@ -49,11 +49,17 @@ class ImageFolder:
             raise DataNotFoundError(
                 f"The folder {folder} holds no image (.png, .jpg, .jpeg, .bmp), in it or below it."
             )
+        self._matches = match_names(records, self._names)
+
+    @property
+    def unclaimed(self) -> int:
+        """How many images belong to no clip, or not to one alone."""
+        return len(self._names) - sum(isinstance(match, int) for match in self._matches)
 
     def read(self) -> Iterator[FlowChunk | MissingFlow]:
         """Yield every clip once, in the order of the records but where images differ in size."""
         waiting: list[tuple[int, npt.NDArray[np.uint8]]] = []
-        for position, match in enumerate(match_names(self.records, self._names)):
+        for position, match in enumerate(self._matches):
             if isinstance(match, ClipError):
                 yield MissingFlow(position, match)
                 continue

@@ -68,10 +68,11 @@ class FlowImport:
 
 @dataclass(frozen=True, eq=False)
 class ImportReport:
-    """What was made, and what was left out."""
+    """What was made, what was left out, and what a person should know besides."""
 
     manifests: Sequence[Manifest]
     failures: Sequence[Failure]
+    notes: Sequence[str]
 
 
 @dataclass(eq=False)
@@ -84,6 +85,7 @@ class _Features:
     missing: list[MissingFlow] = field(default_factory=list)
     sizes: set[int] = field(default_factory=set)
     strain_given: bool = False
+    signed: bool = False
 
 
 def import_flow(
@@ -138,7 +140,23 @@ def import_flow(
             keys = [records[position].key for position in positions]
             own = Pseudonyms(ids.clip[positions], ids.subject[positions])
             write_ids(working_folder(out, name), keys, own)
-    return ImportReport(manifests, list(chain.from_iterable(failures_of.values())))
+    notes = _notes(source, features, settings)
+    return ImportReport(manifests, list(chain.from_iterable(failures_of.values())), notes)
+
+
+def _notes(source: FlowSource, features: _Features, settings: FlowImport) -> list[str]:
+    notes = []
+    if source.unclaimed:
+        notes.append(
+            f"{source.unclaimed} images belong to no clip of the label table, or not to one alone, "
+            "and were not used."
+        )
+    if settings.encoding.name == "pixels" and not features.signed:
+        notes.append(
+            "No vector points to the left or upwards. Displacements have signs; numbers from 0 to "
+            "1 or 0 to 255 were normalised, and are no pixels."
+        )
+    return notes
 
 
 def _failures(
@@ -219,6 +237,7 @@ def _add_chunk(features: _Features, chunk: FlowChunk, settings: FlowImport) -> N
     rows = np.asarray(chunk.positions)
     features.flow[rows], features.rois[rows] = stream, rois
     features.sizes.add(size)
+    features.signed |= bool((flow < 0).any())
     features.strain_given = strain is not None
     finite = np.isfinite(stream).all(axis=(1, 2, 3)) & np.isfinite(rois).all(axis=(1, 2, 3, 4))
     lowest = np.zeros(len(rows)) if strain is None else strain.min(axis=(1, 2, 3))
