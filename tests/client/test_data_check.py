@@ -88,6 +88,28 @@ def test_the_frame_rate_can_be_given(table):
         assert ("clip-long" in kinds) == long
 
 
+def test_nothing_in_a_table_commands_the_terminal(tmp_path):
+    file = tmp_path / "labels.csv"
+    row = "\x1b[2Janna,one\x07,0,3,\x1b[31mfear\n"
+    file.write_text("subject,filename,onset,apex,emotion\n" + row * 2)
+    _, out, _ = check(file, "--dataset", "csv")
+    assert "[2Janna 2 (2)" in out
+    assert "duplicate-key" in out
+    assert not {"\x1b", "\x07"} & set(out)
+
+
+def test_units_that_were_not_coded_are_told(tmp_path):
+    folder = tmp_path / "ActionUnit_Labels" / "SN001"
+    folder.mkdir(parents=True)
+    (folder / "SN001_au12.txt").write_text("1,0\n2,3\n3,0\n")
+    code, out, _ = check(tmp_path, "--dataset", "disfa")
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert ["AU12", "1", "-", "-"] in lines
+    assert ["AU7", "-", "-", "-", "not", "coded", "in", "this", "data", "set"] in lines
+    assert "label-file-unreadable (11)" in out
+
+
 def test_strict_has_an_exit_code_of_its_own(table, tmp_path):
     code, out, err = check(table, "--dataset", "csv", "--strict")
     assert code == LabelOdditiesError.exit_code

@@ -21,10 +21,10 @@ def data() -> None:
     """Prepare a site's data, make synthetic data, and look at feature stores."""
 
 
+app.command("import-flow")(import_flow)
 app.command()(card)
 app.command()(check)
 app.command()(fetch_models)
-app.command("import-flow")(import_flow)
 app.command()(look)
 app.command()(partition)
 app.command()(prepare)

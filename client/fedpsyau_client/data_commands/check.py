@@ -78,7 +78,7 @@ def _document(labels: LabelTable, summary: TableSummary, rule: ClassRule) -> dic
         "emotions": summary.emotions,
         "subjects": summary.subjects,
         "clips-coded-for-aus": summary.coded,
-        "coded-aus": labels.coded_aus,
+        "coded-aus": summary.coded_aus,
         "aus": {
             f"AU{au}": {key.replace("_", "-"): value for key, value in asdict(count).items()}
             for au, count in summary.aus.items()

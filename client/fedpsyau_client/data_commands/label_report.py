@@ -39,7 +39,7 @@ def print_label_report(
     everything: tell every oddity instead of the first ones of each kind.
     """
     console = Console()
-    console.print(f"[bold]{escape(title)}[/bold]", highlight=False)
+    console.print(f"[bold]{_shown(title)}[/bold]", highlight=False)
     console.print(
         f"{summary.clips} clips in {summary.videos} videos, {len(summary.subjects)} subjects, "
         f"{summary.coded} clips coded for action units\n",
@@ -68,7 +68,7 @@ def _table(title: str) -> Table:
 def _counts(title: str, counts: Mapping[str, int]) -> Table:
     table = _table(title)
     for name in counts:
-        table.add_column(escape(name) or "(none)", justify="right")
+        table.add_column(_shown(name) or "(none)", justify="right")
     table.add_row(*map(str, counts.values()), end_section=True)
     return table
 
@@ -79,9 +79,19 @@ def _action_units(summary: TableSummary) -> Table:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for au, count in summary.aus.items():
         numbers = (count.clips, count.one_sided, count.uncertain)
-        place = "" if au in AUS else "not one of the network's twelve"
-        table.add_row(f"AU{au}", *(str(number or "-") for number in numbers), place)
+        table.add_row(f"AU{au}", *(str(number or "-") for number in numbers), _place(au, summary))
     return table
+
+
+def _place(au: int, summary: TableSummary) -> str:
+    if summary.coded_aus is not None and au not in summary.coded_aus:
+        return "not coded in this data set"
+    return "" if au in AUS else "not one of the network's twelve"
+
+
+def _shown(text: str) -> str:
+    """Text of a table as it may go to a terminal: no markup, no control characters."""
+    return escape("".join(each if each.isprintable() else "\ufffd" for each in text))
 
 
 def _print_subjects(console: Console, summary: TableSummary) -> None:
@@ -89,7 +99,7 @@ def _print_subjects(console: Console, summary: TableSummary) -> None:
     console.print(
         Columns(
             [
-                f"{escape(subject) or '(none)'} {sum(classes.values())} ({classes[DROPPED]})"
+                f"{_shown(subject) or '(none)'} {sum(classes.values())} ({classes[DROPPED]})"
                 for subject, classes in summary.subjects.items()
             ],
             padding=(0, 3),
@@ -115,7 +125,7 @@ def _print_oddities(
         told = len(found) if everything else _TOLD
         for oddity in found[:told]:
             place = "table" if oddity.row is None else f"row {oddity.row}"
-            console.print(f"  {place}: {escape(oddity.message)}", highlight=False, soft_wrap=True)
+            console.print(f"  {place}: {_shown(oddity.message)}", highlight=False, soft_wrap=True)
         if rest := found[told:]:
             rows = ", ".join(str(oddity.row) for oddity in rest[:_LISTED])
             more = f" and {len(rest) - _LISTED} more" if len(rest) > _LISTED else ""

@@ -37,7 +37,7 @@ class TableSummary:
     classes: by scheme, each class in the network's order, then `DROPPED`.
     emotions: by the table's own word, most frequent first.
     subjects: by subject, most clips first; each with its three classes and `DROPPED`.
-    coded: clips that were coded for action units.
+    coded: clips that were coded for action units. coded_aus: the units looked for, None for all.
     aus: by unit; the twelve of the network first, then all others that occur.
     """
 
@@ -47,6 +47,7 @@ class TableSummary:
     emotions: Mapping[str, int]
     subjects: Mapping[str, Mapping[str, int]]
     coded: int
+    coded_aus: tuple[int, ...] | None
     aus: Mapping[int, ActionUnitCount]
 
 
@@ -60,6 +61,7 @@ def summarise_table(table: LabelTable, rule: ClassRule) -> TableSummary:
         emotions=dict(Counter(clip.emotion_label for clip in clips).most_common()),
         subjects=_subjects(clips, rule),
         coded=sum(clip.aus is not None for clip in clips),
+        coded_aus=table.coded_aus,
         aus=_action_units(clips),
     )
 

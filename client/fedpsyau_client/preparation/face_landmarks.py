@@ -202,7 +202,7 @@ def _largest(meshes: list[Mesh]) -> Mesh:
     if not meshes:
         raise NoFaceError(
             "No face was found in the onset frame. It must be seen from the front and fill at "
-            "least a twentieth of the frame's width; cut the frames to the face if it is smaller."
+            "least a fifteenth of the frame's width; cut the frames to the face if it is smaller."
         )
     first, *others = sorted(meshes, key=_area, reverse=True)
     if others and _area(first) < DOMINANCE * _area(others[0]):
