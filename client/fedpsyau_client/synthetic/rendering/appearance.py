@@ -73,13 +73,15 @@ class Camera:
     """What a site's camera does to every frame.
 
     balance: (blue, green, red) factors. gamma: tone curve. blur: standard deviation in pixels.
-    noise: standard deviation in grey levels of 256.
+    noise: standard deviation in grey levels of 256. flicker: spread of the change of light from
+        onset to apex, as a share of the brightness.
     """
 
     balance: tuple[float, float, float]
     gamma: float
     blur: float
     noise: float
+    flicker: float
 
 
 def draw_camera(site: SiteShift, generator: np.random.Generator) -> Camera:
@@ -91,6 +93,7 @@ def draw_camera(site: SiteShift, generator: np.random.Generator) -> Camera:
         gamma=float(generator.lognormal(0.0, 0.08)),
         blur=float(generator.uniform(0.3, 0.6)),
         noise=site.noise * float(generator.uniform(0.6, 1.0)),
+        flicker=float(generator.uniform(0.0, 0.01)),
     )
 
 

@@ -50,9 +50,8 @@ _SHIFT_PX: Final = 5.0
 _LOG_SIZE: Final = 0.04
 _ROLL: Final = 0.06
 
-#: Spread of uneven light, and of its change from onset to apex.
+#: Spread of uneven light.
 _SHADING: Final = 0.10
-_FLICKER: Final = 0.006
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +143,7 @@ def render_frames(
     skin: (H, W, 3) float32, the photograph with the subject's look.
     """
     light = draw_shading(FRAME_SIZE, _SHADING, generator)
-    change = np.log(draw_shading(FRAME_SIZE, _FLICKER, generator))
+    change = np.log(draw_shading(FRAME_SIZE, camera.flicker, generator))
     for strength, drift in zip(timing.strength, timing.drift, strict=True):
         forward = np.float32(strength) * motion.face + np.float32(drift) * motion.head
         places = pixel_grid(FRAME_SIZE) + inverse_displacement(forward)

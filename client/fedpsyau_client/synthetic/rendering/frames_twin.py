@@ -54,7 +54,7 @@ FRAMES_FOLDER: Final = "frames"
 #: none above what skin can do without folding. Flow noise, its gain and misalignment are not drawn:
 #: camera, flow method and detector bring their own.
 RENDERED: Final = Difficulty(
-    intensity=1.0, saturation=1.7, blink=0.8, head_shift=0.2, head_gradient=0.003
+    intensity=1.0, saturation=1.7, blink=0.8, head_shift=0.15, head_gradient=0.002
 )
 
 #: Frames of a clip: onset and apex at least; more than a second of a fast camera is no clip.
