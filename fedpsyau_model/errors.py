@@ -129,5 +129,95 @@ class TrainingDivergedError(FedPsyAUError):
     exit_code = 51
 
 
+class LandmarkModelError(FedPsyAUError):
+    """The face landmark model is missing, damaged, or cannot be fetched."""
+
+    exit_code = 60
+
+
+class LandmarkFileError(FedPsyAUError):
+    """A file of precomputed landmarks cannot be read or does not fit."""
+
+    exit_code = 61
+
+
+class PreparationStoppedError(FedPsyAUError):
+    """Too many clips could not be prepared, or none could."""
+
+    exit_code = 62
+
+
+class ClipError(FedPsyAUError):
+    """One clip cannot be prepared."""
+
+    exit_code = 63
+
+
+class ClipNotFoundError(ClipError):
+    """No file or folder of a clip was found."""
+
+    exit_code = 64
+
+
+class ClipAmbiguousError(ClipError):
+    """Several files or folders could be a clip."""
+
+    exit_code = 65
+
+
+class FrameUnknownError(ClipError):
+    """A label table gives a clip no usable onset or apex."""
+
+    exit_code = 66
+
+
+class FrameMissingError(ClipError):
+    """A clip does not have the frame that its label names."""
+
+    exit_code = 67
+
+
+class FrameUnreadableError(ClipError):
+    """A video or image cannot be read."""
+
+    exit_code = 68
+
+
+class FrameSizeError(ClipError):
+    """A frame is too small or too large, or onset and apex differ in size."""
+
+    exit_code = 69
+
+
+class NoFaceError(ClipError):
+    """No face was found in the onset frame."""
+
+    exit_code = 70
+
+
+class SeveralFacesError(ClipError):
+    """Several faces of similar size were found in the onset frame."""
+
+    exit_code = 71
+
+
+class FaceAlignmentError(ClipError):
+    """A face is too small, or its landmarks make no sense."""
+
+    exit_code = 72
+
+
+class LandmarksMissingError(ClipError):
+    """A file of precomputed landmarks has none for a clip."""
+
+    exit_code = 73
+
+
+class WorkerDiedError(ClipError):
+    """The process that prepared a clip died or did not answer."""
+
+    exit_code = 74
+
+
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.
 INTERRUPTED = 130

@@ -27,6 +27,10 @@ def write_workbook(file, rows):
     return file
 
 
+def rows_of(table, kind):
+    return [oddity.row for oddity in table.oddities if oddity.kind == kind]
+
+
 @pytest.mark.parametrize(
     ("text", "units"),
     [
@@ -119,7 +123,13 @@ def casme3(shared_data):
 def test_casme3_part_a(casme3):
     assert len(casme3.clips) == 860
     assert len({clip.subject for clip in casme3.clips}) == 94
-    assert casme3.oddities == ()
+    assert rows_of(casme3, "offset-zero") == [798, 800]
+    assert rows_of(casme3, "filename-case") == [61]
+    assert len(rows_of(casme3, "clip-long")) == 570
+    (repeated,) = (each for each in casme3.oddities if each.kind == "repeated-filename")
+    assert repeated.row is None
+    assert repeated.message.startswith("397 rows")
+    assert len(casme3.oddities) == 2 + 1 + 570 + 1
     known = [clip for clip in casme3.clips if clip.emotion]
     assert len({clip.subject for clip in known}) == 88
     assert Counter(three_class(clip.emotion) for clip in known) == {

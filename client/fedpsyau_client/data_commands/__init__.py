@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fedpsyau_client.data_commands.fetch_models import fetch_models
+from fedpsyau_client.data_commands.prepare import prepare
 from fedpsyau_client.data_commands.show import show
 from fedpsyau_client.data_commands.synth import synth
 from fedpsyau_model.command_line import new_app
@@ -14,5 +16,7 @@ def data() -> None:
     """Prepare a site's data, make synthetic data, and look at feature stores."""
 
 
+app.command()(fetch_models)
+app.command()(prepare)
 app.command()(show)
 app.command()(synth)

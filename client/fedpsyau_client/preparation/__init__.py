@@ -1,0 +1,1 @@
+"""From clips to features: frames, face landmarks, alignment, optical flow, feature store."""

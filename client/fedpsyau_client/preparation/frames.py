@@ -1,0 +1,257 @@
+"""Single frames of a clip, out of a video file or a folder of images.
+
+How frames are counted:
+
+- Images in a folder bear their number in their name: the last run of digits before the ending
+  (``reg_img46.jpg`` is frame 46, ``006_05562.jpg`` frame 5562). Gaps are allowed. Where no image of
+  the folder has a digit, they are counted in their natural order.
+- Frames of a video, and images without numbers, are counted from `first_frame`, 0 or 1.
+
+Videos are read from their beginning: what they say of their length, and where they seek to, cannot
+be trusted. Only the frames that were asked for are kept, whatever the length of the clip.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpsyau_client.preparation.clip_endings import IMAGE_ENDINGS
+from fedpsyau_model.errors import FrameMissingError, FrameSizeError, FrameUnreadableError
+
+#: Largest frame in pixels (10,000 x 10,000): 300 MB in memory.
+MAX_PIXELS: Final = 100_000_000
+
+# A small file can hold an enormous image. OpenCV refuses it before decoding if told so before it is
+# loaded; `_checked` does afterwards, where something else loaded OpenCV first.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+
+import cv2  # noqa: E402
+
+__all__ = [
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "ImageFolder",
+    "VideoFile",
+    "count_frames",
+    "natural_key",
+    "open_clip",
+    "read_frames",
+]
+
+#: A frame whose shorter side is below this holds no face of use.
+MIN_SIDE: Final = 64
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """A video whose first frame has the number `first_frame`."""
+
+    path: Path
+    first_frame: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ImageFolder:
+    """A folder of images: which files bear which frame number (more than one, if it is unclear)."""
+
+    path: Path
+    frames: dict[int, tuple[Path, ...]]
+
+    def file_of(self, number: int) -> Path:
+        """File of a frame. Raises FrameMissingError where there is none, or more than one."""
+        files = self.frames.get(number, ())
+        if not files:
+            numbers = np.array(sorted(self.frames))
+            nearest = numbers[np.argsort(np.abs(numbers - number), kind="stable")[:2]]
+            raise FrameMissingError(
+                f"{self.path} has no frame {number}. It holds {len(numbers)} frames from "
+                f"{numbers[0]} to {numbers[-1]}, the nearest being "
+                f"{' and '.join(str(each) for each in sorted(nearest))}. "
+                "Check that folder and label belong together."
+            )
+        if len(files) > 1:
+            names = ", ".join(sorted(file.name for file in files)[:3])
+            raise FrameMissingError(
+                f"{self.path}: {len(files)} images could be frame {number}: {names}. The last "
+                "number in a name counts; leave one image per frame in the folder."
+            )
+        return files[0]
+
+
+Clip = VideoFile | ImageFolder
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key under which ``img10`` comes after ``img2``."""
+    pieces = re.split(r"([0-9]+)", name)
+    return tuple((0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces)
+
+
+def open_clip(path: Path, first_frame: int = 1) -> Clip:
+    """Say how to read the clip at `path`, a video file or a folder of images; reads no frame.
+
+    Raises FrameUnreadableError where there is neither.
+    """
+    if path.is_file():
+        return VideoFile(path, first_frame)
+    try:
+        images = [
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in IMAGE_ENDINGS and file.is_file() and file.name[0] != "."
+        ]
+    except OSError as error:
+        raise FrameUnreadableError(
+            f"{path} cannot be read: {error.strerror or error}. A clip is a video file or a folder "
+            "of images."
+        ) from None
+    if not images:
+        raise FrameUnreadableError(
+            f"{path} holds no image ({', '.join(sorted(IMAGE_ENDINGS))}). Give the folder in which "
+            "the frames themselves are."
+        )
+    return ImageFolder(path, _numbered(images, first_frame))
+
+
+def read_frames(clip: Clip, numbers: Sequence[int]) -> list[Image]:
+    """Read the frames with these numbers, in this order: each (H, W, 3) uint8, RGB.
+
+    Grey images become RGB, an alpha channel is dropped. Images of 16 bit are brought to 8 together:
+    by the lowest of 8, 10, 12, 14, 16 bits that holds all of them.
+
+    Raises FrameMissingError (no such frame), FrameUnreadableError (the file cannot be decoded),
+    FrameSizeError (a side below MIN_SIDE, or above MAX_PIXELS).
+    """
+    if isinstance(clip, VideoFile):
+        found = _video_frames(clip, frozenset(numbers))
+        return [found[number] for number in numbers]
+    files = [clip.file_of(number) for number in numbers]
+    return _eight_bit([_read_image(file) for file in files])
+
+
+def count_frames(clip: Clip) -> int:
+    """Count by reading; a truncated video has fewer frames than it says."""
+    if isinstance(clip, ImageFolder):
+        return sum(len(files) for files in clip.frames.values())
+    capture = _opened(clip)
+    try:
+        count = 0
+        while capture.grab():
+            count += 1
+        return count
+    finally:
+        capture.release()
+
+
+def _numbered(images: Sequence[Path], first_frame: int) -> dict[int, tuple[Path, ...]]:
+    frames: dict[int, tuple[Path, ...]] = {}
+    for file in images:
+        digits = re.findall(r"[0-9]+", file.stem)
+        if digits:
+            number = int(digits[-1][-18:])
+            frames[number] = (*frames.get(number, ()), file)
+    if frames:
+        return frames
+    in_order = sorted(images, key=lambda file: natural_key(file.name))
+    return {number: (file,) for number, file in enumerate(in_order, start=first_frame)}
+
+
+def _read_image(file: Path) -> NDArray[Any]:
+    """Read one image as (H, W, 3) RGB of 8 or 16 bits."""
+    try:
+        # imread cannot open every name on every system; imdecode need not open any.
+        content = np.frombuffer(file.read_bytes(), dtype=np.uint8)
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except (OSError, cv2.error) as error:
+        raise FrameUnreadableError(
+            f"{file} cannot be read as an image: {_first_line(error)}. Copy it again from the "
+            "original, or leave the clip out."
+        ) from None
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        kind = "it is damaged or of an unknown kind" if image is None else f"it holds {image.dtype}"
+        raise FrameUnreadableError(
+            f"{file} cannot be read as an image of 8 or 16 bits: {kind}. Copy it again from the "
+            "original, or leave the clip out."
+        )
+    checked = _checked(image, file)
+    return np.ascontiguousarray(checked[..., ::-1])
+
+
+def _eight_bit(images: Sequence[NDArray[Any]]) -> list[Image]:
+    """Bring images of up to 16 bits to 8, all by the same shift, so that brightness stays equal."""
+    deep = [image for image in images if image.dtype == np.uint16]
+    bits = max((int(image.max()).bit_length() for image in deep), default=8)
+    shift = max(bits + bits % 2 - 8, 0)
+    return [
+        (image >> shift).astype(np.uint8) if image.dtype == np.uint16 else image.astype(np.uint8)
+        for image in images
+    ]
+
+
+def _video_frames(clip: VideoFile, numbers: frozenset[int]) -> dict[int, Image]:
+    found: dict[int, Image] = {}
+    capture = _opened(clip)
+    try:
+        number = clip.first_frame
+        while number <= max(numbers) and capture.grab():
+            if number in numbers:
+                read, image = capture.retrieve()
+                if not read:
+                    break
+                found[number] = cv2.cvtColor(_checked(_colour(image), clip.path), cv2.COLOR_BGR2RGB)
+            number += 1
+    except cv2.error as error:
+        raise FrameUnreadableError(f"{clip.path} cannot be read: {_first_line(error)}.") from None
+    finally:
+        capture.release()
+    missing = sorted(numbers - found.keys())
+    if missing:
+        raise FrameMissingError(
+            f"{clip.path} has no frame {missing[0]}: its first frame counts as {clip.first_frame}, "
+            f"and {number - clip.first_frame} frames could be read. Check that video and label "
+            "belong together, and --first-frame."
+        )
+    return found
+
+
+def _opened(clip: VideoFile) -> Any:
+    capture = cv2.VideoCapture(str(clip.path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise FrameUnreadableError(
+            f"{clip.path} cannot be opened as a video: it is damaged, empty or of an unknown kind. "
+            "Copy it again from the original, or leave the clip out."
+        )
+    return capture
+
+
+def _colour(image: NDArray[Any]) -> NDArray[Any]:
+    grey = image.ndim == 2 or image.shape[2] == 1
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)) if grey else image[..., :3]
+
+
+def _checked(image: NDArray[Any], file: Path) -> NDArray[Any]:
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise FrameSizeError(
+            f"{file} is {width} x {height} pixels; a frame needs at least {MIN_SIDE} on each side."
+        )
+    if height * width > MAX_PIXELS:
+        raise FrameSizeError(
+            f"{file} is {width} x {height} pixels, more than the {MAX_PIXELS // 10**6} million "
+            "that are read. Cut the face out, or make it smaller."
+        )
+    return image
+
+
+def _first_line(error: Exception) -> str:
+    return (str(getattr(error, "strerror", "") or "") or str(error)).strip().splitlines()[0]
