@@ -2,24 +2,25 @@
 
 import csv
 import hashlib
+import json
 
 import cv2
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from fedpsyau_client.preparation.clip_labels import is_synthetic
 from fedpsyau_client.synthetic.partition_labels import PartitionLabels
-from fedpsyau_client.synthetic.rendering.frames_folder import label_csv
+from fedpsyau_client.synthetic.rendering.frames_folder import label_csv, mark_as_synthetic
 from fedpsyau_client.synthetic.rendering.frames_twin import (
     FRAMES_FOLDER,
     render_clips,
     write_frames,
 )
 from fedpsyau_client.synthetic.twin import Partition, draw_site, make_partition, planned_partitions
-from fedpsyau_client.synthetic_marker import MARKER_NAME, mark_as_synthetic, synthetic_dataset
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.emotions import EMOTIONS
-from fedpsyau_model.errors import DataDamagedError, OutputExistsError, SettingsError
+from fedpsyau_model.errors import OutputExistsError, SettingsError
 
 TINY = 0.001
 SITE = "casme3_c2"
@@ -60,7 +61,12 @@ def test_every_clip_of_the_table_has_its_pictures_and_its_truth(out):
     picture = cv2.imread(str(pictures[0]))
     assert picture.shape == (256, 256, 3)
     assert 20 < picture.mean() < 235
-    assert {path.name for path in site.iterdir()} == {"clips", "labels.csv", "truth"}
+    assert {path.name for path in site.iterdir()} == {
+        "clips",
+        "labels.csv",
+        "synthetic.json",
+        "truth",
+    }
 
 
 def test_both_depths_of_the_twin_have_the_same_labels(out):
@@ -72,16 +78,11 @@ def test_both_depths_of_the_twin_have_the_same_labels(out):
 
 
 def test_it_says_synthetic(out):
-    clips = out / FRAMES_FOLDER / SITE / "clips"
-    assert synthetic_dataset(clips) == "synthetic-casme3-frames"
-    assert synthetic_dataset(out) is None
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"dataset": 3}', '{"dataset": "dfme"}'])
-def test_a_damaged_mark_does_not_make_data_real(tmp_path, content):
-    (tmp_path / MARKER_NAME).write_text(content)
-    with pytest.raises(DataDamagedError, match="synthetic"):
-        synthetic_dataset(tmp_path)
+    site = out / FRAMES_FOLDER / SITE
+    assert is_synthetic(site / "labels.csv", "csv")
+    mark = json.loads((site / "synthetic.json").read_text())
+    assert mark["synthetic"] is True
+    assert mark["statistics-of"] == "casme3"
 
 
 def test_the_table_by_hand():
@@ -121,7 +122,7 @@ def test_another_seed_gives_other_faces():
 
 def test_existing_sites_are_kept_unless_told_otherwise(out, tmp_path):
     folder = tmp_path / "data"
-    mark_as_synthetic(_made(folder / FRAMES_FOLDER / SITE / "clips"), "synthetic-x", {})
+    mark_as_synthetic(_made(folder / FRAMES_FOLDER / SITE), {})
     before = digests(folder)
     with pytest.raises(OutputExistsError, match=SITE):
         write_frames(folder, scale=TINY, sites=[SITE])
@@ -130,11 +131,8 @@ def test_existing_sites_are_kept_unless_told_otherwise(out, tmp_path):
     assert digests(folder) == digests(out)
 
 
-@pytest.mark.parametrize("marker", [None, "{}"])
-def test_clips_that_are_not_synthetic_are_never_replaced(tmp_path, marker):
+def test_clips_that_are_not_synthetic_are_never_replaced(tmp_path):
     clips = _made(tmp_path / "data" / FRAMES_FOLDER / SITE / "clips")
-    if marker is not None:
-        (clips / MARKER_NAME).write_text(marker)
     with pytest.raises(OutputExistsError, match="not synthetic"):
         write_frames(tmp_path / "data", scale=TINY, sites=[SITE], overwrite=True)
     assert clips.is_dir()

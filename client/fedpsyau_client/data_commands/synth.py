@@ -105,6 +105,7 @@ def _synth_stores(folder: Path, options: dict[str, Any]) -> None:
 def _synth_frames(folder: Path, options: dict[str, Any]) -> None:
     from rich.console import Console
 
+    from fedpsyau_client.preparation.clip_labels import SYNTHETIC_FRAMES
     from fedpsyau_client.synthetic.rendering.frames_folder import CLIPS, LABELS
     from fedpsyau_client.synthetic.rendering.frames_twin import FRAMES_FOLDER, write_frames
 
@@ -116,7 +117,8 @@ def _synth_frames(folder: Path, options: dict[str, Any]) -> None:
         console.print(f"  {site.name}  {site.clips} clips of {site.subjects} subjects")
     place = folder / FRAMES_FOLDER / sites[0].name
     command = [
-        *("fedpsyau", "data", "prepare", "--dataset", "csv", "--partition", sites[0].name),
+        *("fedpsyau", "data", "prepare", "--dataset", SYNTHETIC_FRAMES),
+        *("--partition", sites[0].name),
         *("--labels", str(place / LABELS), "--clips", str(place / CLIPS)),
         *("--out", str(folder / "prepared")),
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +15,23 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from fedpsyau_client.preparation.clip_labels import SYNTHETIC_MARK
 from fedpsyau_client.synthetic.partition_labels import PartitionLabels
 from fedpsyau_client.synthetic.rendering.clip_frames import TrueMotion
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.emotions import EMOTIONS
 
-__all__ = ["CLIPS", "LABELS", "TRUTH", "clip_path", "label_csv", "write_clip", "write_truth"]
+__all__ = [
+    "CLIPS",
+    "LABELS",
+    "TRUTH",
+    "clip_path",
+    "is_rendered_site",
+    "label_csv",
+    "mark_as_synthetic",
+    "write_clip",
+    "write_truth",
+]
 
 CLIPS: Final = "clips"
 LABELS: Final = "labels.csv"
@@ -27,6 +39,17 @@ TRUTH: Final = "truth/motion.safetensors"
 
 #: Fast rather than small: noise does not compress.
 _PNG: Final = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+
+
+def mark_as_synthetic(site: Path, facts: Mapping[str, Any]) -> None:
+    """Leave the file by which preparation knows a site's clips as made up. facts: how."""
+    content = {"synthetic": True, **facts}
+    (site / SYNTHETIC_MARK).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def is_rendered_site(folder: Path) -> bool:
+    """Whether a folder was written by us and may be replaced."""
+    return (folder / SYNTHETIC_MARK).is_file()
 
 
 def clip_path(number: int, subject: int) -> str:

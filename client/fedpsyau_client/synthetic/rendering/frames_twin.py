@@ -29,12 +29,13 @@ from fedpsyau_client.synthetic.rendering.frames_folder import (
     LABELS,
     TRUTH,
     clip_path,
+    is_rendered_site,
     label_csv,
+    mark_as_synthetic,
     write_clip,
     write_truth,
 )
 from fedpsyau_client.synthetic.twin import (
-    DATASETS,
     Partition,
     Purpose,
     SiteDraws,
@@ -42,8 +43,7 @@ from fedpsyau_client.synthetic.twin import (
     plan_with_labels,
     seed_sequence,
 )
-from fedpsyau_client.synthetic_marker import mark_as_synthetic, synthetic_dataset
-from fedpsyau_model.errors import DataDamagedError, SettingsError
+from fedpsyau_model.errors import SettingsError
 
 __all__ = ["FRAMES_FOLDER", "RENDERED", "RenderedClip", "render_clips", "write_frames"]
 
@@ -139,7 +139,7 @@ def write_frames(
     plan, real_labels = plan_with_labels(scale, seed, casme3_labels)
     plan = _chosen(plan, sites)
     names = [partition.name for partition in plan]
-    with assembled_folders(out / FRAMES_FOLDER, names, _is_rendered, overwrite) as folder:
+    with assembled_folders(out / FRAMES_FOLDER, names, is_rendered_site, overwrite) as folder:
         begin(plan)
         for partition in plan:
             drawn = draw_site(partition, seed, real_labels.get(partition.name))
@@ -160,13 +160,6 @@ def _chosen(plan: Sequence[Partition], sites: Sequence[str]) -> tuple[Partition,
     return tuple(partition for partition in plan if not sites or partition.name in sites)
 
 
-def _is_rendered(site: Path) -> bool:
-    try:
-        return synthetic_dataset(site / CLIPS) is not None
-    except DataDamagedError:
-        return False
-
-
 def _write_site(
     folder: Path,
     partition: Partition,
@@ -182,7 +175,7 @@ def _write_site(
         motions.append(clip.truth)
         apexes.append(clip.timing.apex + 1)
         progress(1)
-    mark_as_synthetic(folder / CLIPS, f"{DATASETS[partition.source]}-frames", facts)
+    mark_as_synthetic(folder, {"statistics-of": partition.source, **facts})
     table = label_csv(labels, apexes, int(facts["frames-per-clip"]))
     (folder / LABELS).write_text(table, encoding="utf-8")
     write_truth(folder / TRUTH, motions)
