@@ -102,7 +102,7 @@ def test_the_table_by_hand():
     assert label_csv(labels, [4, 3], 7) == (
         "subject,filename,onset,apex,offset,emotion,au\n"
         "s000,s000/c00000,1,4,7,happiness,1+L6+R12+17\n"
-        "s001,s001/c00001,1,3,7,fear,\n"
+        "s001,s001/c00001,1,3,7,fear,none\n"
     )
 
 

@@ -41,13 +41,13 @@ class Look:
 def draw_look(generator: np.random.Generator) -> Look:
     """Draw how one subject looks."""
     tone = generator.lognormal(-0.25, 0.12)
-    blue, green, red = tone * generator.lognormal(0.0, [0.08, 0.04, 0.04])
+    blue, green, red = tone * generator.lognormal(0.0, [0.06, 0.03, 0.03])
     return Look(
         mirrored=bool(generator.random() < 0.5),
         gamma=float(generator.lognormal(0.0, 0.15)),
         tint=(float(blue), float(green), float(red)),
         colour=float(np.clip(generator.normal(0.9, 0.2), 0.2, 1.3)),
-        grain=float(generator.uniform(0.01, 0.04)),
+        grain=float(generator.uniform(0.03, 0.06)),
     )
 
 

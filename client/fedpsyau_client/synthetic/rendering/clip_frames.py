@@ -50,6 +50,10 @@ _SHIFT_PX: Final = 5.0
 _LOG_SIZE: Final = 0.04
 _ROLL: Final = 0.06
 
+#: Factor on the reach of every movement. The flow twin's movements are narrow, so that what they
+#: are hides in few pixels; skin is elastic, and takes more of its surroundings along.
+_SKIN_REACH: Final = 1.8
+
 #: Spread of uneven light.
 _SHADING: Final = 0.10
 
@@ -97,10 +101,9 @@ def draw_pose(generator: np.random.Generator) -> NDArray[np.float64]:
 def motion_of_clip(head: ShapedHead, draws: ClipDraws, pose: NDArray[np.float64]) -> ClipMotion:
     """Move a posed head. draws: of this one clip; lengths in pixels of the 128 crop."""
     scale = np.float32(PX_PER_CROP_PX)
+    reach = scale * np.float32(_SKIN_REACH) * draws.spread
     upright = _channels_last(
-        anchored_field(
-            scale * draws.strength, draws.turn, scale * draws.spread, head.points[None], FRAME_SIZE
-        )
+        anchored_field(scale * draws.strength, draws.turn, reach, head.points[None], FRAME_SIZE)
     )
     face = transformed_field(without_folds(upright), pose, FRAME_SIZE)
     whole = _channels_last(affine_field(scale * draws.translation, draws.gradient, FRAME_SIZE))

@@ -81,13 +81,17 @@ def label_csv(labels: PartitionLabels, apexes: Sequence[int], frames: int) -> st
 
 
 def _au_text(annotated: NDArray[np.bool_], shown: NDArray[np.bool_]) -> str:
-    """Write AUs as coders do: ``1+R12`` where a unit shows on the right side only."""
+    """Write AUs as coders do: ``1+R12`` where a unit shows on the right side only.
+
+    A clip without any says so: an empty cell would mean that it was never coded.
+    """
     sides = {(True, False): "R", (False, True): "L"}
-    return "+".join(
+    units = "+".join(
         f"{sides.get((bool(right), bool(left)), '')}{au}"
         for au, coded, (right, left) in zip(AUS, annotated, shown, strict=True)
         if coded
     )
+    return units or "none"
 
 
 def write_truth(file: Path, motions: Sequence[TrueMotion]) -> None:

@@ -50,11 +50,11 @@ __all__ = ["FRAMES_FOLDER", "RENDERED", "RenderedClip", "render_clips", "write_f
 #: Folder below the data folder that holds the rendered sites.
 FRAMES_FOLDER: Final = "frames"
 
-#: How strongly rendered faces move: micro-expressions of mostly 1 to 3 pixels on a 224 crop, and
-#: none above what skin can do without folding. Flow noise, its gain and misalignment are not drawn:
-#: camera, flow method and detector bring their own.
+#: How strongly rendered faces move. Neighbouring pulls add up where skin takes its surroundings
+#: along, so that these are micro-expressions of mostly 1 to 3 pixels on a 224 crop. Noise of the
+#: flow, its gain and misalignment are not drawn: camera, flow method and detector bring their own.
 RENDERED: Final = Difficulty(
-    intensity=1.0, saturation=1.7, blink=0.8, head_shift=0.15, head_gradient=0.002
+    intensity=0.8, saturation=1.3, blink=0.8, head_shift=0.15, head_gradient=0.002
 )
 
 #: Frames of a clip: onset and apex at least; more than a second of a fast camera is no clip.
