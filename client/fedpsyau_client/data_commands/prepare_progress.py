@@ -40,18 +40,21 @@ def clip_progress() -> Iterator[tuple[Callable[[int, int, int], None], Callable[
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]} failed"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None, failed=0)
-        failures = 0
+    bar = Progress(*columns, console=Console(stderr=True))
+    failures = 0
 
-        def begin(total: int, done: int, failed: int) -> None:
-            nonlocal failures
-            failures = failed
-            bar.reset(task, total=total, completed=done + failed, failed=failures)
+    def begin(total: int, done: int, failed: int) -> None:
+        nonlocal failures
+        failures = failed
+        bar.add_task("", total=total, completed=done + failed, failed=failures)
+        bar.start()
 
-        def progress(well: bool) -> None:
-            nonlocal failures
-            failures += not well
-            bar.update(task, advance=1, failed=failures)
+    def progress(well: bool) -> None:
+        nonlocal failures
+        failures += not well
+        bar.update(bar.task_ids[0], advance=1, failed=failures)
 
+    try:
         yield begin, progress
+    finally:
+        bar.stop()

@@ -7,7 +7,6 @@ cut out, and it is found again there; then the jitter is about a tenth of a pixe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -123,8 +122,6 @@ class FaceDetector:
         if self._landmarker is None:
             if self._model is None:
                 raise ValueError("a detector without a model cannot look for a face")
-            # Quieter C++ logs, while they still can be.
-            os.environ.setdefault("GLOG_minloglevel", "2")
             from mediapipe.tasks.python import BaseOptions, vision
 
             options = vision.FaceLandmarkerOptions(
@@ -205,7 +202,7 @@ def _largest(meshes: list[Mesh]) -> Mesh:
     if not meshes:
         raise NoFaceError(
             "No face was found in the onset frame. It must be seen from the front and fill at "
-            "least a twentieth of the frame's width; cut the frames to the face if it is smaller."
+            "least a fifteenth of the frame's width; cut the frames to the face if it is smaller."
         )
     first, *others = sorted(meshes, key=_area, reverse=True)
     if others and _area(first) < DOMINANCE * _area(others[0]):

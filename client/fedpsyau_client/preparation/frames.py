@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from fedpsyau_client.preparation.clip_endings import IMAGE_ENDINGS
 from fedpsyau_model.errors import FrameMissingError, FrameSizeError, FrameUnreadableError
 
-#: Largest frame in pixels (10,000 x 10,000): 300 MB in memory.
+#: Largest frame in pixels (10,000 x 10,000), 300 MB in memory, and largest file of an image.
 MAX_PIXELS: Final = 100_000_000
+_MAX_BYTES: Final = 1_000_000_000
 
 # A small file can hold an enormous image. OpenCV refuses it before decoding if told so before it is
 # loaded; `_checked` does afterwards, where something else loaded OpenCV first.
@@ -71,12 +72,12 @@ class ImageFolder:
         """File of a frame. Raises FrameMissingError where there is none, or more than one."""
         files = self.frames.get(number, ())
         if not files:
-            numbers = np.array(sorted(self.frames))
-            nearest = numbers[np.argsort(np.abs(numbers - number), kind="stable")[:2]]
+            below = max((each for each in self.frames if each < number), default=None)
+            above = min((each for each in self.frames if each > number), default=None)
+            nearest = " and ".join(str(each) for each in (below, above) if each is not None)
             raise FrameMissingError(
-                f"{self.path} has no frame {number}. It holds {len(numbers)} frames from "
-                f"{numbers[0]} to {numbers[-1]}, the nearest being "
-                f"{' and '.join(str(each) for each in sorted(nearest))}. "
+                f"{self.path} has no frame {number}. It holds {len(self.frames)} frames from "
+                f"{min(self.frames)} to {max(self.frames)}; the nearest: {nearest}. "
                 "Check that folder and label belong together."
             )
         if len(files) > 1:
@@ -169,6 +170,11 @@ def _numbered(images: Sequence[Path], first_frame: int) -> dict[int, tuple[Path,
 def _read_image(file: Path) -> NDArray[Any]:
     """Read one image as (H, W, 3) RGB of 8 or 16 bits."""
     try:
+        if (size := file.stat().st_size) > _MAX_BYTES:
+            raise FrameSizeError(
+                f"{file} has {size:,} bytes, more than the {_MAX_BYTES:,} that are read of an "
+                "image. Save it in a smaller format."
+            )
         # imread cannot open every name on every system; imdecode need not open any.
         content = np.frombuffer(file.read_bytes(), dtype=np.uint8)
         image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)

