@@ -2,81 +2,37 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from fedpsyau_client.folder_set import assembled_folders
 from fedpsyau_client.manifest import MANIFEST_NAME, read_manifest
-from fedpsyau_model.errors import FedPsyAUError, OutputExistsError, OutputWriteError
+from fedpsyau_model.errors import FedPsyAUError
 
 __all__ = ["assembled_partitions"]
 
-_ENDING = ".stores-partial"
 
-
-@contextmanager
 def assembled_partitions(
     out: Path, names: Sequence[str], overwrite: bool = False, made_up: bool = False
-) -> Iterator[Path]:
+) -> AbstractContextManager[Path]:
     """Give an empty folder; the stores written to it move to `out` when the block ends well.
 
-    The folder lies beside `out` under a hidden name and goes away whatever happens. One that a
-    killed process left behind is removed by the next call.
     overwrite: stores of these names that are in `out` are replaced; a folder that is no feature
         store never is.
     made_up: what is written is synthetic, and replaces no store that isn't.
 
-    Raises OutputExistsError if stores are there and may not be replaced, OutputWriteError if
-    nothing can be written. Then `out` is as it was.
+    Raises as `assembled_folders` does.
     """
-    _check_existing(out, names, overwrite, made_up)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(out)
-        temporary = out.parent / f".{out.name}.{secrets.token_hex(4)}{_ENDING}"
-        temporary.mkdir()
-    except OSError as error:
-        raise _write_error(out, error) from error
-    # The lock tells a folder in use from one that a killed process left: it dies with its holder.
-    lock = os.open(temporary, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        stores = temporary / "stores"
-        stores.mkdir()
-        yield stores
-        _move_all(stores, out, names, temporary / "replaced")
-    except OSError as error:
-        raise _write_error(out, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
 
+    def why_kept(folder: Path) -> str:
+        if not (folder / MANIFEST_NAME).is_file():
+            return "is no feature store"
+        if made_up and not _is_synthetic(folder):
+            return "is not synthetic, or cannot be read"
+        return ""
 
-def _check_existing(out: Path, names: Sequence[str], overwrite: bool, made_up: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise OutputExistsError(f"{out} is a file, not a folder. Give another place with --out.")
-    present = [name for name in names if os.path.lexists(out / name)]
-    if present and not overwrite:
-        raise OutputExistsError(
-            f"{out} already holds {', '.join(present)}, and they were left as they are. Give "
-            "another folder with --out, or replace them with --overwrite."
-        )
-    foreign = [name for name in present if not (out / name / MANIFEST_NAME).is_file()]
-    if foreign:
-        raise OutputExistsError(
-            f"{', '.join(foreign)} in {out} is no feature store and is never replaced. Give "
-            "another folder with --out, or move it away yourself."
-        )
-    real = [name for name in present if made_up and not _is_synthetic(out / name)]
-    if real:
-        raise OutputExistsError(
-            f"{', '.join(real)} in {out} is not synthetic, or cannot be read, and is never "
-            "replaced by synthetic data. Give another folder with --out, or move it away yourself."
-        )
+    return assembled_folders(out, names, why_kept, overwrite)
 
 
 def _is_synthetic(folder: Path) -> bool:
@@ -84,48 +40,3 @@ def _is_synthetic(folder: Path) -> bool:
         return read_manifest(folder / MANIFEST_NAME).synthetic
     except FedPsyAUError:
         return False
-
-
-def _remove_leftovers(out: Path) -> None:
-    for leftover in out.parent.glob(f".{out.name}.*{_ENDING}"):
-        with suppress(OSError):
-            descriptor = os.open(leftover, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(leftover)
-            finally:
-                os.close(descriptor)
-
-
-def _move_all(stores: Path, out: Path, names: Sequence[str], aside: Path) -> None:
-    """Move every store into place; if one fails, those moved before go back."""
-    if not out.exists():
-        stores.rename(out)
-        return
-    aside.mkdir()
-    undo: list[tuple[Path, Path]] = []
-    try:
-        for name in names:
-            if os.path.lexists(out / name):
-                _rename(out / name, aside / name, undo)
-            _rename(stores / name, out / name, undo)
-    except BaseException:
-        for source, target in reversed(undo):
-            target.rename(source)
-        raise
-
-
-def _rename(source: Path, target: Path, undo: list[tuple[Path, Path]]) -> None:
-    undo.append((source, target))
-    try:
-        source.rename(target)
-    except OSError:
-        undo.pop()
-        raise
-
-
-def _write_error(out: Path, error: OSError) -> OutputWriteError:
-    return OutputWriteError(
-        f"The data folder {out} cannot be written: {error.strerror or error}. Nothing half-written "
-        "was left there. Check free space and permissions, or give another place with --out."
-    )
