@@ -20,6 +20,7 @@ from fedpsyau_model.errors import FrameUnknownError, SettingsError
 __all__ = [
     "PREPARED_DATASETS",
     "SYNTHETIC_FRAMES",
+    "SYNTHETIC_MARK",
     "MissingApex",
     "is_synthetic",
     "onset_and_apex",
@@ -31,7 +32,7 @@ __all__ = [
 SYNTHETIC_FRAMES: Final = "synthetic-frames"
 
 #: A file beside a label table that says the same whatever the data set is called.
-_SYNTHETIC_MARK: Final = "synthetic.json"
+SYNTHETIC_MARK: Final = "synthetic.json"
 
 PREPARED_DATASETS: Final[tuple[str, ...]] = (*get_args(DatasetName), SYNTHETIC_FRAMES)
 
@@ -51,7 +52,7 @@ def read_labels(file: Path, dataset: str) -> LabelTable:
 
 def is_synthetic(labels: Path, dataset: str) -> bool:
     """Whether the clips of a label table were made by the synthetic twin."""
-    return dataset == SYNTHETIC_FRAMES or (labels.parent / _SYNTHETIC_MARK).is_file()
+    return dataset == SYNTHETIC_FRAMES or (labels.parent / SYNTHETIC_MARK).is_file()
 
 
 def onset_and_apex(record: ClipRecord, missing_apex: MissingApex = "skip") -> tuple[int, int]:
