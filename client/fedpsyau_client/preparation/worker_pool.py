@@ -27,6 +27,7 @@ import cv2
 
 from fedpsyau_client.preparation.clip_job import ClipJob, prepare_clip
 from fedpsyau_client.preparation.face_landmarks import FaceDetector
+from fedpsyau_client.preparation.videos import VideoReader
 from fedpsyau_model.errors import ClipError, OutputWriteError, WorkerDiedError
 
 __all__ = ["CLIP_SECONDS", "prepared"]
@@ -178,20 +179,20 @@ def _work(line: Connection, model: Path | None, log: Path, parent: int) -> None:
     with log.open("a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 2)
     cv2.setNumThreads(1)
-    with FaceDetector(model) as detector:
+    with FaceDetector(model) as detector, VideoReader() as videos:
         while True:
             try:
                 job: ClipJob = line.recv()
             except (EOFError, OSError):
                 return
-            answer = _attempt(job, detector)
+            answer = _attempt(job, detector, videos)
             with contextlib.suppress(OSError):
                 line.send(answer)
 
 
-def _attempt(job: ClipJob, detector: FaceDetector) -> Answer:
+def _attempt(job: ClipJob, detector: FaceDetector, videos: VideoReader) -> Answer:
     try:
-        prepare_clip(job, detector)
+        prepare_clip(job, detector, videos)
     except (ClipError, OutputWriteError) as error:
         return error
     except Exception as error:  # One clip's trouble, whatever it is, must not end the others.
