@@ -63,6 +63,12 @@ class TooFewSubjectsError(FedPsyAUError):
     exit_code = 16
 
 
+class LabelOdditiesError(FedPsyAUError):
+    """A label table has oddities that lose clips or parts of labels, and none were to be there."""
+
+    exit_code = 17
+
+
 class UnknownPartitionError(FedPsyAUError):
     """A partition name is not one of the federation's sites."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedpsyau_client.data_commands.check import check
 from fedpsyau_client.data_commands.fetch_models import fetch_models
 from fedpsyau_client.data_commands.prepare import prepare
 from fedpsyau_client.data_commands.show import show
@@ -16,6 +17,7 @@ def data() -> None:
     """Prepare a site's data, make synthetic data, and look at feature stores."""
 
 
+app.command()(check)
 app.command()(fetch_models)
 app.command()(prepare)
 app.command()(show)

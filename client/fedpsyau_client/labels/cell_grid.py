@@ -53,12 +53,12 @@ def read_cell_grids(file: Path) -> Iterator[CellGrid]:
 
     Raises LabelTableError where there is no such file, or it cannot be read at all.
     """
-    if not file.is_file():
-        raise LabelTableError(f"There is no label table {file}. Check the path that was given.")
     try:
-        size = file.stat().st_size
+        size = file.stat().st_size if file.is_file() else None
     except OSError as error:
         raise LabelTableError(f"{file} cannot be read: {error.strerror}.") from None
+    if size is None:
+        raise LabelTableError(f"There is no label table {file}. Check the path that was given.")
     if size > _LARGEST_FILE:
         raise LabelTableError(
             f"{file} has {size / 2**20:.0f} MB; a label table is never so large. Is it a video?"
@@ -113,13 +113,13 @@ def _read_workbook(file: Path) -> Iterator[CellGrid]:
 
 def _spread_merged(cells: list[list[str]], xml: bytes) -> Iterator[Oddity]:
     """Give every cell of a merged range the range's value, as a person reads it."""
+    widest = max(map(len, cells), default=0)
     for match in _MERGED.finditer(xml):
         ref = match.group(1).decode()
         left, top, right, bottom = range_boundaries(ref)
         if top > len(cells) or left > len(cells[top - 1]) or not cells[top - 1][left - 1]:
             continue
         value = cells[top - 1][left - 1]
-        widest = max(map(len, cells))
         for row in cells[top - 1 : bottom]:
             row += [""] * (min(right, widest) - len(row))
             row[left - 1 : right] = [value] * len(row[left - 1 : right])

@@ -69,9 +69,11 @@ class LabelTable:
 
     dataset: name of the reader that read it, such as ``casme3``.
     frame_rate: frames per second of the data set's camera, None where unknown.
+    coded_aus: the units that coders looked for, None for all; of others nothing is known.
     """
 
     dataset: str
     clips: tuple[ClipRecord, ...]
     oddities: tuple[Oddity, ...]
     frame_rate: float | None
+    coded_aus: tuple[int, ...] | None = None

@@ -74,7 +74,6 @@ class Dataset:
     coded_when_blank: whether an empty AU cell says that no unit shows (else: was not coded).
     subject_digits: subjects that are numbers get leading zeros up to so many digits, which
         spreadsheets like to remove.
-    is_folder: the labels are many files below a folder instead of a table.
     """
 
     title: str
@@ -85,7 +84,6 @@ class Dataset:
     more_intervals: tuple[tuple[str, str], ...] = ()
     coded_when_blank: bool = True
     subject_digits: int = 0
-    is_folder: bool = False
 
     @property
     def meanings(self) -> tuple[Field, ...]:
@@ -176,9 +174,9 @@ DATASETS: Final[Mapping[DatasetName, Dataset]] = MappingProxyType(
             {
                 "subject": "Subject",
                 "filename": "Filename",
-                "onset": "Onset",
-                "apex": "Apex",
-                "offset": "Offset",
+                "onset": "OnsetFrame",
+                "apex": "ApexFrame",
+                "offset": "OffsetFrame",
                 "au": "AU",
                 "emotion": "Emotion",
             },
@@ -218,7 +216,7 @@ DATASETS: Final[Mapping[DatasetName, Dataset]] = MappingProxyType(
             ),
             coded_when_blank=False,
         ),
-        "disfa": Dataset("DISFA, a folder", 20, is_folder=True),
-        "ckplus": Dataset("CK+, a folder", None, is_folder=True),
+        "disfa": Dataset("DISFA", 20),
+        "ckplus": Dataset("CK+", None),
     }
 )

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from fedpsyau_client.labels.au_notation import ActionUnitLabel, parse_action_units
-from fedpsyau_client.labels.cell_grid import CellGrid, read_cell_grids
+from fedpsyau_client.labels.ck_plus import read_ck_plus_labels
 from fedpsyau_client.labels.clip_checks import between_clips, within_clip
 from fedpsyau_client.labels.clip_record import ClipRecord, LabelTable, Oddity
 from fedpsyau_client.labels.datasets import (
@@ -24,30 +24,39 @@ from fedpsyau_client.labels.datasets import (
     Dataset,
     DatasetName,
     Field,
-    column_key,
 )
+from fedpsyau_client.labels.disfa import read_disfa_labels
+from fedpsyau_client.labels.table_header import Header, best_grid
 from fedpsyau_model.errors import LabelTableError
 
 __all__ = ["read_casme3_labels", "read_label_table"]
 
-#: Rows among which the header is looked for: SAMM's stands in row 14, below its notes.
-_HEADER_WITHIN: Final = 50
-
 _FRAME = re.compile(r"([+-]?)(\d{1,9})(?:\.0*)?")
+
+#: Data sets whose labels are many files below a folder.
+_FOLDERS: Final[Mapping[DatasetName, Callable[[Path], LabelTable]]] = {
+    "disfa": read_disfa_labels,
+    "ckplus": read_ck_plus_labels,
+}
 
 #: How tables write that there is nothing.
 _BLANK: Final = frozenset({"", "/", "-", "nan", "none", "n/a", "na", "null"})
 
 
-def read_label_table(file: Path, dataset: DatasetName) -> LabelTable:
+def read_label_table(
+    file: Path, dataset: DatasetName, frame_rate: float | None = None
+) -> LabelTable:
     """Read the labels of a data set: a workbook or delimited text, or a folder (DISFA, CK+).
+
+    frame_rate: frames per second, where they are other than the data set's or it has several.
 
     Raises LabelTableError if `file` is missing, unreadable, lacks a column or holds no clip.
     """
+    if dataset in _FOLDERS:
+        return _FOLDERS[dataset](file)
     declared = DATASETS[dataset]
-    grid, header = _best_grid(file, declared)
-    if header.missing:
-        raise LabelTableError(_not_this_table(file, declared, header))
+    rate = frame_rate or declared.frame_rate
+    grid, header = best_grid(file, declared)
     clips: list[ClipRecord] = []
     oddities = [each for each in grid.oddities if (each.row or header.row) >= header.row]
     oddities += _absent_columns(declared, header)
@@ -57,9 +66,9 @@ def read_label_table(file: Path, dataset: DatasetName) -> LabelTable:
     if not clips:
         raise LabelTableError(f"{file} has the right columns, but not one row of labels.")
     for clip in clips:
-        oddities += within_clip(clip, declared.frame_rate)
+        oddities += within_clip(clip, rate)
     oddities += between_clips(clips)
-    return LabelTable(dataset, tuple(clips), tuple(oddities), declared.frame_rate)
+    return LabelTable(dataset, tuple(clips), tuple(oddities), rate)
 
 
 def read_casme3_labels(file: Path) -> LabelTable:
@@ -67,74 +76,7 @@ def read_casme3_labels(file: Path) -> LabelTable:
     return read_label_table(file, "casme3")
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """Where the columns are: row from 1, positions from 0, and what is required but missing."""
-
-    row: int
-    names: tuple[str, ...]
-    positions: dict[Field, int]
-    more_intervals: tuple[tuple[int, int], ...]
-    missing: tuple[Field, ...]
-
-
-def _best_grid(file: Path, declared: Dataset) -> tuple[CellGrid, _Header]:
-    """Of all sheets, delimiters and rows, what looks most like the declared header."""
-    best: tuple[CellGrid, _Header] | None = None
-    filled_sheets = 0
-    for grid in read_cell_grids(file):
-        filled_sheets += any(any(row) for row in grid.rows)
-        for number, cells in enumerate(grid.rows[:_HEADER_WITHIN], start=1):
-            header = _as_header(number, cells, declared)
-            if best is None or _fitness(header) > _fitness(best[1]):
-                best = grid, header
-    if best is None:
-        raise LabelTableError(f"{file} holds no cell. Give a label table with a header row.")
-    grid, header = best
-    if file.suffix.lower() in (".xlsx", ".xlsm") and filled_sheets > 1:
-        note = Oddity("extra-sheets", None, f"{filled_sheets - 1} other sheets hold cells")
-        grid = CellGrid(grid.rows, (*grid.oddities, note))
-    return grid, header
-
-
-def _as_header(row: int, cells: Sequence[str], declared: Dataset) -> _Header:
-    by_key: dict[str, int] = {}
-    for position, cell in enumerate(cells):
-        by_key.setdefault(column_key(cell), position)
-    positions: dict[Field, int] = {}
-    for meaning in declared.meanings:
-        found = [key for key in declared.spellings(meaning) if key in by_key]
-        if found:
-            positions[meaning] = by_key[found[0]]
-    intervals = [
-        (by_key.get(column_key(onset), -1), by_key.get(column_key(offset), -1))
-        for onset, offset in declared.more_intervals
-    ]
-    return _Header(
-        row,
-        tuple(cell.strip() for cell in cells if cell.strip()),
-        positions,
-        tuple(interval for interval in intervals if min(interval) >= 0),
-        tuple(meaning for meaning in declared.required if meaning not in positions),
-    )
-
-
-def _fitness(header: _Header) -> tuple[int, int]:
-    return -len(header.missing), len(header.positions)
-
-
-def _not_this_table(file: Path, declared: Dataset, header: _Header) -> str:
-    missing = ", ".join(declared.columns[meaning] for meaning in header.missing)
-    wanted = ", ".join(declared.columns[meaning] for meaning in declared.required)
-    found = ", ".join(header.names[:20]) or "(none)"
-    return (
-        f"{file} has no column {missing}, so it is not the label table of {declared.title}. The "
-        f"columns of row {header.row}, which looks most like its header, are {found}. Needed are "
-        f"{wanted}. Give the table as its authors publish it, or correct --dataset."
-    )
-
-
-def _absent_columns(declared: Dataset, header: _Header) -> Iterator[Oddity]:
+def _absent_columns(declared: Dataset, header: Header) -> Iterator[Oddity]:
     for meaning in CLIP_FIELDS:
         if meaning not in header.positions:
             yield Oddity("column-absent", None, f"there is no column for {meaning}")
@@ -146,7 +88,7 @@ class _Row:
 
     number: int
     cells: tuple[str, ...]
-    header: _Header
+    header: Header
     oddities: list[Oddity]
 
     def report(self, kind: str, message: str) -> None:
@@ -248,8 +190,10 @@ def _emotion(row: _Row, declared: Dataset) -> tuple[str, str]:
 
 def _action_units(row: _Row, declared: Dataset) -> tuple[ActionUnitLabel, ...] | None:
     """Units of the AU column, None where the clip was not coded."""
-    text = row.text("au")
-    if not row.has("au") or (not text and not declared.coded_when_blank):
+    texts = [row.cell(position).strip() for position in row.header.au_columns]
+    text = "+".join(text for text in texts if text)
+    blank = text.lower() in ("", "nan", "null")
+    if not row.has("au") or (blank and not declared.coded_when_blank):
         return None
     units, unread = parse_action_units(text)
     for piece in unread:

@@ -14,6 +14,7 @@ from fedpsyau_client.preparation.clip_result import ClipResult, write_clip_resul
 from fedpsyau_client.preparation.face_points import FacePoints
 from fedpsyau_client.preparation.frames import ImageFolder, open_clip, read_frames
 from fedpsyau_client.preparation.optical_flow import FlowMethod
+from fedpsyau_client.preparation.videos import VideoReader
 from fedpsyau_model.errors import FrameUnreadableError
 
 __all__ = ["FEATURES_VERSION", "ClipJob", "FaceFinder", "prepare_clip", "source_stamp", "stamp"]
@@ -47,9 +48,13 @@ class ClipJob:
     result: Path
 
 
-def prepare_clip(job: ClipJob, finder: FaceFinder) -> None:
-    """Prepare one clip and write its result. Raises ClipError, OutputWriteError."""
-    onset, apex = read_frames(open_clip(job.path, job.first_frame), (job.onset, job.apex))
+def prepare_clip(job: ClipJob, finder: FaceFinder, videos: VideoReader | None = None) -> None:
+    """Prepare one clip and write its result. Raises ClipError, OutputWriteError.
+
+    videos: a reader that is kept from clip to clip; clips of one video are then read in one pass.
+    """
+    clip = open_clip(job.path, job.first_frame)
+    onset, apex = read_frames(clip, (job.onset, job.apex), videos)
     face = job.face or finder.find(onset)
     flow, rois = pair_features(prepare_pair(onset, apex, face, job.flow))
     write_clip_result(job.result, ClipResult(flow, rois))

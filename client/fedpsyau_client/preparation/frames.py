@@ -7,58 +7,38 @@ How frames are counted:
   the folder has a digit, they are counted in their natural order.
 - Frames of a video, and images without numbers, are counted from `first_frame`, 0 or 1.
 
-Videos are read from their beginning: what they say of their length, and where they seek to, cannot
-be trusted. Only the frames that were asked for are kept, whatever the length of the clip.
+Only the frames that were asked for are kept in memory, whatever the length of the clip.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fedpsyau_client.preparation.clip_endings import IMAGE_ENDINGS
+from fedpsyau_client.preparation.frame_size import check_frame_size
+from fedpsyau_client.preparation.videos import VideoFile, VideoReader
 from fedpsyau_model.errors import FrameMissingError, FrameSizeError, FrameUnreadableError
 
-#: Largest frame in pixels (10,000 x 10,000), 300 MB in memory, and largest file of an image.
-MAX_PIXELS: Final = 100_000_000
-_MAX_BYTES: Final = 1_000_000_000
-
-# A small file can hold an enormous image. OpenCV refuses it before decoding if told so before it is
-# loaded; `_checked` does afterwards, where something else loaded OpenCV first.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
-
-import cv2  # noqa: E402
-
 __all__ = [
-    "MAX_PIXELS",
-    "MIN_SIDE",
     "ImageFolder",
-    "VideoFile",
     "count_frames",
     "natural_key",
     "open_clip",
     "read_frames",
 ]
 
-#: A frame whose shorter side is below this holds no face of use.
-MIN_SIDE: Final = 64
+#: Largest file of an image, in bytes.
+_MAX_BYTES: Final = 1_000_000_000
 
 Image = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class VideoFile:
-    """A video whose first frame has the number `first_frame`."""
-
-    path: Path
-    first_frame: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -124,18 +104,24 @@ def open_clip(path: Path, first_frame: int = 1) -> Clip:
     return ImageFolder(path, _numbered(images, first_frame))
 
 
-def read_frames(clip: Clip, numbers: Sequence[int]) -> list[Image]:
+def read_frames(
+    clip: Clip, numbers: Sequence[int], videos: VideoReader | None = None
+) -> list[Image]:
     """Read the frames with these numbers, in this order: each (H, W, 3) uint8, RGB.
 
     Grey images become RGB, an alpha channel is dropped. Images of 16 bit are brought to 8 together:
     by the lowest of 8, 10, 12, 14, 16 bits that holds all of them.
 
+    videos: a reader that is kept from clip to clip; clips of one video are then read in one pass.
+
     Raises FrameMissingError (no such frame), FrameUnreadableError (the file cannot be decoded),
-    FrameSizeError (a side below MIN_SIDE, or above MAX_PIXELS).
+    FrameSizeError (see `frame_size`).
     """
     if isinstance(clip, VideoFile):
-        found = _video_frames(clip, frozenset(numbers))
-        return [found[number] for number in numbers]
+        if videos is not None:
+            return videos.read(clip, numbers)
+        with VideoReader() as reader:
+            return reader.read(clip, numbers)
     files = [clip.file_of(number) for number in numbers]
     return _eight_bit([_read_image(file) for file in files])
 
@@ -144,14 +130,8 @@ def count_frames(clip: Clip) -> int:
     """Count by reading; a truncated video has fewer frames than it says."""
     if isinstance(clip, ImageFolder):
         return sum(len(files) for files in clip.frames.values())
-    capture = _opened(clip)
-    try:
-        count = 0
-        while capture.grab():
-            count += 1
-        return count
-    finally:
-        capture.release()
+    with VideoReader() as reader:
+        return reader.count(clip)
 
 
 def _numbered(images: Sequence[Path], first_frame: int) -> dict[int, tuple[Path, ...]]:
@@ -189,8 +169,8 @@ def _read_image(file: Path) -> NDArray[Any]:
             f"{file} cannot be read as an image of 8 or 16 bits: {kind}. Copy it again from the "
             "original, or leave the clip out."
         )
-    checked = _checked(image, file)
-    return np.ascontiguousarray(checked[..., ::-1])
+    check_frame_size(image.shape, file)
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def _eight_bit(images: Sequence[NDArray[Any]]) -> list[Image]:
@@ -204,60 +184,6 @@ def _eight_bit(images: Sequence[NDArray[Any]]) -> list[Image]:
     ]
 
 
-def _video_frames(clip: VideoFile, numbers: frozenset[int]) -> dict[int, Image]:
-    found: dict[int, Image] = {}
-    capture = _opened(clip)
-    try:
-        number = clip.first_frame
-        while number <= max(numbers) and capture.grab():
-            if number in numbers:
-                read, image = capture.retrieve()
-                if not read:
-                    break
-                found[number] = cv2.cvtColor(_checked(_colour(image), clip.path), cv2.COLOR_BGR2RGB)
-            number += 1
-    except cv2.error as error:
-        raise FrameUnreadableError(f"{clip.path} cannot be read: {_first_line(error)}.") from None
-    finally:
-        capture.release()
-    missing = sorted(numbers - found.keys())
-    if missing:
-        raise FrameMissingError(
-            f"{clip.path} has no frame {missing[0]}: its first frame counts as {clip.first_frame}, "
-            f"and {number - clip.first_frame} frames could be read. Check that video and label "
-            "belong together, and --first-frame."
-        )
-    return found
-
-
-def _opened(clip: VideoFile) -> Any:
-    capture = cv2.VideoCapture(str(clip.path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise FrameUnreadableError(
-            f"{clip.path} cannot be opened as a video: it is damaged, empty or of an unknown kind. "
-            "Copy it again from the original, or leave the clip out."
-        )
-    return capture
-
-
-def _colour(image: NDArray[Any]) -> NDArray[Any]:
-    grey = image.ndim == 2 or image.shape[2] == 1
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)) if grey else image[..., :3]
-
-
-def _checked(image: NDArray[Any], file: Path) -> NDArray[Any]:
-    height, width = image.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise FrameSizeError(
-            f"{file} is {width} x {height} pixels; a frame needs at least {MIN_SIDE} on each side."
-        )
-    if height * width > MAX_PIXELS:
-        raise FrameSizeError(
-            f"{file} is {width} x {height} pixels, more than the {MAX_PIXELS // 10**6} million "
-            "that are read. Cut the face out, or make it smaller."
-        )
-    return image
-
-
 def _first_line(error: Exception) -> str:
-    return (str(getattr(error, "strerror", "") or "") or str(error)).strip().splitlines()[0]
+    said = str(getattr(error, "strerror", "") or "") or str(error)
+    return (said.strip().splitlines() or [type(error).__name__])[0]

@@ -20,35 +20,28 @@ import cv2
 import numpy as np
 
 from fedpsyau_client.feature_store import Manifest, write_feature_store
-from fedpsyau_client.labels.class_rules import ClassRule
-from fedpsyau_client.labels.clip_record import ClipRecord
 from fedpsyau_client.manifest import PARTITION_PATTERN
 from fedpsyau_client.preparation.alignment import FLOW_CROP_SIZE
-from fedpsyau_client.preparation.clip_files import ClipFiles, index_clips
-from fedpsyau_client.preparation.clip_job import FEATURES_VERSION, ClipJob, source_stamp, stamp
+from fedpsyau_client.preparation.clip_files import index_clips
 from fedpsyau_client.preparation.clip_labels import (
-    MissingApex,
     is_synthetic,
-    onset_and_apex,
     read_labels,
     store_labels,
 )
 from fedpsyau_client.preparation.clip_result import read_clip_result
-from fedpsyau_client.preparation.face_points import FacePoints
 from fedpsyau_client.preparation.failures import (
     Failure,
-    check_failures,
     count_reasons,
     write_failures,
 )
 from fedpsyau_client.preparation.landmark_file import read_landmark_file
 from fedpsyau_client.preparation.landmark_model import MODEL_SHA256, find_landmark_model
-from fedpsyau_client.preparation.optical_flow import FLOW_SETTINGS, FlowMethod
+from fedpsyau_client.preparation.optical_flow import FLOW_SETTINGS
+from fedpsyau_client.preparation.planned_clips import RESULTS_NAME, PlannedClips, Preparation
 from fedpsyau_client.preparation.worker_pool import prepared
-from fedpsyau_client.pseudonyms import ClipKey, Pseudonyms, pseudonymise, working_folder, write_ids
+from fedpsyau_client.pseudonyms import pseudonymise, working_folder, write_ids
+from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import (
-    ClipError,
-    LandmarksMissingError,
     OutputExistsError,
     OutputWriteError,
     UnknownPartitionError,
@@ -56,39 +49,8 @@ from fedpsyau_model.errors import (
 
 __all__ = ["Preparation", "PreparationReport", "prepare"]
 
-_RESULTS: Final = "clips"
 _LOCK: Final = "lock"
 _WORKERS_LOG: Final = "workers.log"
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What to prepare and how.
-
-    out: data folder; the store becomes ``out / partition``.
-    first_frame: number of the first frame of a video, 0 or 1.
-    landmarks: file of precomputed landmarks; else the landmark model finds them.
-    max_failures: share of the clips above which the preparation stops.
-    """
-
-    dataset: str
-    labels: Path
-    clips: Path
-    out: Path
-    partition: str
-    flow: FlowMethod = "tvl1"
-    rule: ClassRule = "authors"
-    missing_apex: MissingApex = "skip"
-    first_frame: int = 1
-    landmarks: Path | None = None
-    max_failures: float = 0.2
-    workers: int = 1
-    overwrite: bool = False
-
-    @property
-    def store(self) -> Path:
-        """Folder of the feature store."""
-        return self.out / self.partition
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +94,9 @@ def prepare(
     with _only_one(work):
         ids = pseudonymise([record.key for record in table.clips])
         write_ids(work, [record.key for record in table.clips], ids)
-        planned = _Planned(plan, table.clips, ids, work, files, faces)
+        planned = PlannedClips(plan, table.clips, ids, work, files, faces)
         _work_off(planned, model, begin, progress)
-        manifest = _write_store(planned)
+        manifest = _write_store(planned, table.coded_aus)
     return PreparationReport(
         manifest=manifest,
         total=len(table.clips),
@@ -145,66 +107,8 @@ def prepare(
     )
 
 
-class _Planned:
-    """Every clip's job, or why there is none."""
-
-    def __init__(
-        self,
-        plan: Preparation,
-        records: Sequence[ClipRecord],
-        ids: Pseudonyms,
-        work: Path,
-        files: ClipFiles,
-        faces: Mapping[ClipKey, FacePoints] | None,
-    ) -> None:
-        self.plan, self.records, self.ids, self.work = plan, records, ids, work
-        self.jobs: dict[int, ClipJob] = {}
-        self.failures: list[Failure] = []
-        self.notes: list[str] = []
-        for row, record in enumerate(records):
-            try:
-                self.jobs[row] = self._job(record, files, faces)
-            except ClipError as error:
-                self.fail(row, error)
-        self.to_do = [row for row, job in self.jobs.items() if not read_clip_result(job.result)]
-        self.resumed = len(self.jobs) - len(self.to_do)
-
-    def fail(self, row: int, error: ClipError) -> None:
-        """Note that a clip could not be prepared."""
-        self.jobs.pop(row, None)
-        self.failures.append(Failure(self.records[row], str(self.ids.clip[row]), error))
-
-    def check(self, left: int) -> None:
-        """Stop where too many have failed; `left` clips are yet to do."""
-        total = len(self.records)
-        check_failures(self.failures, total - left, total, self.plan.max_failures, self.work)
-
-    def _job(
-        self, record: ClipRecord, files: ClipFiles, faces: Mapping[ClipKey, FacePoints] | None
-    ) -> ClipJob:
-        plan = self.plan
-        onset, apex = onset_and_apex(record, plan.missing_apex)
-        found = files.find(record)
-        if found.oddity:
-            self.notes.append(f"row {record.row}: {found.oddity}")
-        face = None if faces is None else _face_of(record, faces)
-        name = stamp(
-            {
-                "version": FEATURES_VERSION,
-                "opencv": cv2.__version__,
-                "flow": plan.flow,
-                "landmarks": MODEL_SHA256 if face is None else _numbers(face),
-                "clip": record.key,
-                "frames": [onset, apex, plan.first_frame],
-                "source": source_stamp(found.path, onset, apex, plan.first_frame),
-            }
-        )
-        result = self.work / _RESULTS / f"{name}.npz"
-        return ClipJob(found.path, onset, apex, plan.first_frame, plan.flow, face, result)
-
-
 def _work_off(
-    planned: _Planned,
+    planned: PlannedClips,
     model: Path | None,
     begin: Callable[[int, int, int], None],
     progress: Callable[[bool], None],
@@ -226,7 +130,7 @@ def _work_off(
         write_failures(planned.work, planned.failures)
 
 
-def _write_store(planned: _Planned) -> Manifest:
+def _write_store(planned: PlannedClips, coded_aus: Sequence[int] | None) -> Manifest:
     """Put the results of all clips into the store, in the order of the label table."""
     plan = planned.plan
     rows = sorted(planned.jobs)
@@ -245,12 +149,14 @@ def _write_store(planned: _Planned) -> Manifest:
         clips=store_labels(planned.records, planned.ids, rows, plan.rule),
         flow=np.stack([result.flow for result in whole]),
         rois=np.stack([result.rois for result in whole]),
-        preprocessing=_provenance(plan, count_reasons(planned.failures)),
+        preprocessing=_provenance(plan, count_reasons(planned.failures), coded_aus),
         replace=plan.overwrite,
     )
 
 
-def _provenance(plan: Preparation, failed: Mapping[str, int]) -> dict[str, Any]:
+def _provenance(
+    plan: Preparation, failed: Mapping[str, int], coded_aus: Sequence[int] | None
+) -> dict[str, Any]:
     """How the features were made; it travels with the store and names nobody."""
     detected = plan.landmarks is None
     return {
@@ -265,6 +171,7 @@ def _provenance(plan: Preparation, failed: Mapping[str, int]) -> dict[str, Any]:
         "roi_source": "the clip's own 65 facial points",
         "class_rule": plan.rule,
         "missing_apex": plan.missing_apex,
+        "coded_aus": [au for au in AUS if coded_aus is None or au in coded_aus],
         "failed": dict(failed),
         "flow_units": "pixels of the 28x28 grid, x right, y down, onset to apex",
         "roi_units": "pixels of the 128x128 grid, x right, y down, onset to apex",
@@ -288,7 +195,7 @@ def _check_output(plan: Preparation) -> None:
 def _only_one(work: Path) -> Iterator[None]:
     """Keep a second preparation out of the working folder while this one runs."""
     try:
-        (work / _RESULTS).mkdir(mode=0o700, exist_ok=True)
+        (work / RESULTS_NAME).mkdir(mode=0o700, exist_ok=True)
         # The lock goes when its holder does, however that ends.
         lock = os.open(work / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -306,16 +213,3 @@ def _only_one(work: Path) -> Iterator[None]:
         ) from None
     finally:
         os.close(lock)
-
-
-def _face_of(record: ClipRecord, faces: Mapping[ClipKey, FacePoints]) -> FacePoints:
-    if face := faces.get(record.key):
-        return face
-    raise LandmarksMissingError(
-        f"The landmark file has no row for subject {record.subject!r}, file {record.filename!r}, "
-        f"onset {record.onset}. Add it, or leave the clip out."
-    )
-
-
-def _numbers(face: FacePoints) -> list[float]:
-    return [float(value) for value in np.concatenate([face.eyes, face.points]).ravel()]

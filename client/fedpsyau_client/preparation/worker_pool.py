@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -27,6 +28,7 @@ import cv2
 
 from fedpsyau_client.preparation.clip_job import ClipJob, prepare_clip
 from fedpsyau_client.preparation.face_landmarks import FaceDetector
+from fedpsyau_client.preparation.videos import VideoReader
 from fedpsyau_model.errors import ClipError, OutputWriteError, WorkerDiedError
 
 __all__ = ["CLIP_SECONDS", "prepared"]
@@ -120,7 +122,14 @@ def _start(model: Path | None, log: Path) -> _Worker:
     process = context.Process(
         target=_work, args=(theirs, model, log, os.getpid()), name="prepare", daemon=True
     )
-    process.start()
+    # Ctrl-C reaches the whole group; the parent decides what it means. A process inherits which
+    # signals are blocked, so it is deaf to this one from its first instruction.
+    resource_tracker.ensure_running()  # It would unblock the signal again.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     theirs.close()
     return _Worker(process, ours)
 
@@ -173,25 +182,23 @@ def _end(worker: _Worker) -> None:
 def _work(line: Connection, model: Path | None, log: Path, parent: int) -> None:
     """Life of a worker: take a clip, prepare it, answer; end when nobody is there any more."""
     _die_with(parent)
-    # Ctrl-C reaches the whole group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with log.open("a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 2)
     cv2.setNumThreads(1)
-    with FaceDetector(model) as detector:
+    with FaceDetector(model) as detector, VideoReader() as videos:
         while True:
             try:
                 job: ClipJob = line.recv()
             except (EOFError, OSError):
                 return
-            answer = _attempt(job, detector)
+            answer = _attempt(job, detector, videos)
             with contextlib.suppress(OSError):
                 line.send(answer)
 
 
-def _attempt(job: ClipJob, detector: FaceDetector) -> Answer:
+def _attempt(job: ClipJob, detector: FaceDetector, videos: VideoReader) -> Answer:
     try:
-        prepare_clip(job, detector)
+        prepare_clip(job, detector, videos)
     except (ClipError, OutputWriteError) as error:
         return error
     except Exception as error:  # One clip's trouble, whatever it is, must not end the others.

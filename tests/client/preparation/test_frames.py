@@ -14,6 +14,7 @@ from fedpsyau_client.preparation.frames import (
     open_clip,
     read_frames,
 )
+from fedpsyau_client.preparation.videos import VideoReader
 from fedpsyau_model.errors import FrameMissingError, FrameSizeError, FrameUnreadableError
 
 
@@ -133,6 +134,17 @@ def test_an_enormous_image_in_a_small_file_is_refused(tmp_path, write_png):
         read_frames(open_clip(tmp_path), [1])
 
 
+def test_opencv_is_told_before_it_is_loaded():
+    """Then it refuses by the header, before 110 million pixels are decoded."""
+    program = (
+        "import fedpsyau_client.preparation.worker_pool, cv2, numpy as np\n"
+        "content = cv2.imencode('.png', np.zeros((11_000, 10_000), np.uint8))[1]\n"
+        "try:\n    assert cv2.imdecode(content, cv2.IMREAD_COLOR) is None\n"
+        "except cv2.error as error:\n    assert 'PIXELS' in str(error), error"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
 def test_what_is_no_image_is_said(tmp_path, content):
     (tmp_path / "1.png").write_bytes(content)
@@ -156,6 +168,20 @@ def test_video_frames_count_from_the_first(tmp_path, first):
         read_frames(clip, [first, first + 20])
     with pytest.raises(FrameMissingError):
         read_frames(clip, [first - 1, first])
+
+
+def test_clips_of_one_video_are_read_in_one_pass(tmp_path):
+    """Shown by a file that is gone: what lies further on still comes, what lies before does not."""
+    clip = open_clip(write_video(tmp_path / "clip.avi", range(0, 200, 10)))
+    other = open_clip(write_video(tmp_path / "other.avi", range(1, 201, 10)))
+    with VideoReader() as videos:
+        assert [int(frame[0, 0, 0]) for frame in videos.read(clip, [3, 5])] == [20, 40]
+        clip.path.unlink()
+        assert [int(frame[0, 0, 0]) for frame in videos.read(clip, [6, 9])] == [50, 80]
+        with pytest.raises(FrameUnreadableError):
+            videos.read(clip, [9, 12])
+        assert [int(frame[0, 0, 0]) for frame in videos.read(other, [9, 2])] == [81, 11]
+        assert [int(frame[0, 0, 0]) for frame in videos.read(other, [9, 2])] == [81, 11]
 
 
 def test_a_truncated_video_has_the_frames_that_can_be_read(tmp_path):

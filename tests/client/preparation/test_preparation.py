@@ -1,5 +1,6 @@
 """From clips to a feature store with real worker processes: what comes out, and what goes wrong."""
 
+import contextlib
 import csv
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,8 +17,10 @@ import numpy as np
 import pytest
 
 from fedpsyau_client.feature_store import open_feature_store
+from fedpsyau_client.labels.disfa import DISFA_AUS
 from fedpsyau_client.preparation.clip_features import pair_features, prepare_pair
 from fedpsyau_client.preparation.clip_job import ClipJob
+from fedpsyau_client.preparation.clip_labels import SYNTHETIC_MARK, is_synthetic
 from fedpsyau_client.preparation.landmark_file import CSV_COLUMNS
 from fedpsyau_client.preparation.preparation import Preparation, prepare
 from fedpsyau_client.preparation.worker_pool import prepared
@@ -279,13 +283,46 @@ def test_precomputed_landmarks_give_the_same_without_any_model(
     assert np.array_equal(open_feature_store(tmp_path / "out" / "lab").flow, found.flow[:4])
 
 
-@pytest.mark.parametrize("way", ["data set", "mark"])
-def test_frames_of_the_twin_stay_synthetic(face_clips, tmp_path, way):
+def test_frames_of_the_twin_stay_synthetic(face_clips, tmp_path):
     labels = add_rows(face_clips, tmp_path / "labels.csv")
-    if way == "mark":
-        (tmp_path / "synthetic.json").write_text("{}")
-    dataset = "synthetic-frames" if way == "data set" else "csv"
-    assert prepare(plan(face_clips, tmp_path / "out", labels, dataset=dataset)).manifest.synthetic
+    assert not is_synthetic(labels, "csv")
+    assert is_synthetic(labels, "synthetic-frames")
+    (tmp_path / SYNTHETIC_MARK).write_text("{}")
+    assert prepare(plan(face_clips, tmp_path / "out", labels)).manifest.synthetic
+
+
+def test_ck_plus_as_it_is_unpacked(tmp_path, face_frames, write_png):
+    onset, apex = face_frames
+    images = tmp_path / "cohn-kanade-images" / "S005" / "001"
+    for number, frame in enumerate((onset, onset, apex), start=1):
+        write_png(images / f"S005_001_{number:08d}.png", frame)
+    label = tmp_path / "FACS" / "S005" / "001" / "S005_001_00000003_facs.txt"
+    label.parent.mkdir(parents=True)
+    label.write_text("   1.2000000e+01   3.0000000e+00\n   6.0000000e+00   0.0000000e+00\n")
+    prepare(plan(tmp_path, tmp_path / "out", tmp_path, dataset="ckplus"))
+    store = open_feature_store(tmp_path / "out" / "lab")
+    assert store.clips.aus[0].nonzero()[0].tolist() == [4, 8]
+    assert (store.clips.emotion[0], store.clips.class3[0]) == ("", "")
+    assert store.flow[0, 0].mean() > 0
+
+
+def test_disfa_as_it_is_unpacked(tmp_path, face_frames):
+    """Two pairs of one video; AU12 and AU1 rise. AU7, AU10 and AU14 were not coded."""
+    onset, apex = face_frames
+    (tmp_path / "Videos_LeftCamera").mkdir()
+    frames = [onset] * 3 + [apex] * 2 + [onset] * 3 + [apex] * 2
+    write_video(tmp_path / "Videos_LeftCamera" / "LeftVideoSN001_comp.avi", frames)
+    folder = tmp_path / "ActionUnit_Labels" / "SN001"
+    folder.mkdir(parents=True)
+    shown = {12: {4: 3, 5: 3}, 1: {9: 2, 10: 2}}
+    for au in DISFA_AUS:
+        lines = [f"{frame},{shown.get(au, {}).get(frame, 0)}\n" for frame in range(1, 11)]
+        (folder / f"SN001_au{au}.txt").write_text("".join(lines))
+    report = prepare(plan(tmp_path, tmp_path / "out", tmp_path, dataset="disfa"))
+    store = open_feature_store(tmp_path / "out" / "lab")
+    assert [row.nonzero()[0].tolist() for row in store.clips.aus] == [[8], [0]]
+    assert report.manifest.preprocessing["coded_aus"] == [1, 2, 4, 5, 6, 9, 12, 15, 17]
+    assert (store.flow[:, 0].mean(axis=(1, 2)) > 0).all()
 
 
 @pytest.mark.parametrize(
@@ -351,7 +388,9 @@ def many_clips(face_clips, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [pytest.param(signal.SIGINT, marks=pytest.mark.e2e), signal.SIGTERM, signal.SIGKILL]
+)
 def test_stopped_in_the_middle_it_leaves_no_process_and_goes_on_later(many_clips, tmp_path, how):
     more = ["--workers", "2", "--partition", "lab", "--flow", "dis"]
     process = start(*arguments(many_clips, tmp_path, *more), start_new_session=True)
@@ -378,6 +417,25 @@ def test_stopped_in_the_middle_it_leaves_no_process_and_goes_on_later(many_clips
     report = prepare(plan(many_clips, tmp_path))
     assert 1 <= report.resumed < 24
     assert report.manifest.counts.clips == 24
+
+
+def test_a_worker_is_deaf_to_ctrl_c_from_the_start(face_clips, tmp_path, landmark_model):
+    todo = jobs(face_clips, tmp_path, "Anna/secret0", "Anna/secret1")
+    answers = prepared(todo, workers=1, model=landmark_model, log=tmp_path / "workers.log")
+    before = descendants(os.getpid())
+    timer = threading.Timer(0.05, lambda: interrupt_all(before))
+    timer.start()
+    assert dict(answers) == {0: None, 1: None}
+    assert "KeyboardInterrupt" not in (tmp_path / "workers.log").read_text()
+
+
+def interrupt_all(old):
+    """Send SIGINT to the new children for a while, from their birth on."""
+    for _ in range(100):
+        for pid in alive(descendants(os.getpid()) - old):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+        time.sleep(0.01)
 
 
 def test_two_at_once_are_kept_apart(face_clips, tmp_path):
@@ -416,7 +474,7 @@ class TrapPath(type(Path())):
 def _spring(what):
     if what == "die":
         os.kill(os.getpid(), signal.SIGSEGV)  # as a fault in a decoder does
-    time.sleep(60)
+    time.sleep(120)
 
 
 def jobs(face_clips, results, *names):
@@ -427,7 +485,11 @@ def jobs(face_clips, results, *names):
 
 
 @pytest.mark.parametrize(
-    ("trap", "seconds", "says"), [("die", 60, "SIGSEGV"), ("sleep", 4, "not ready after 4 seconds")]
+    ("trap", "seconds", "says"),
+    [
+        ("die", 60, "SIGSEGV"),
+        pytest.param("sleep", 20, "not ready after 20 seconds", marks=pytest.mark.e2e),
+    ],
 )
 def test_a_clip_whose_worker_dies_or_hangs_fails_alone(
     face_clips, tmp_path, landmark_model, trap, seconds, says
