@@ -14,6 +14,7 @@ from fedpsyau_client.synthetic.partition_labels import PartitionLabels
 from fedpsyau_client.synthetic.rendering.frames_folder import label_csv, mark_as_synthetic
 from fedpsyau_client.synthetic.rendering.frames_twin import (
     FRAMES_FOLDER,
+    bytes_needed,
     render_clips,
     write_frames,
 )
@@ -67,6 +68,12 @@ def test_every_clip_of_the_table_has_its_pictures_and_its_truth(out):
         "synthetic.json",
         "truth",
     }
+
+
+def test_the_space_is_estimated_before_it_is_taken(out):
+    plan = [partition for partition in planned_partitions(TINY) if partition.name == SITE]
+    taken = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    assert 0.8 * taken < bytes_needed(plan, 3) < 1.3 * taken
 
 
 def test_both_depths_of_the_twin_have_the_same_labels(out):

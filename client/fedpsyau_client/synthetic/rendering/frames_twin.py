@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +44,16 @@ from fedpsyau_client.synthetic.twin import (
     plan_with_labels,
     seed_sequence,
 )
-from fedpsyau_model.errors import SettingsError
+from fedpsyau_model.errors import OutputWriteError, SettingsError
 
-__all__ = ["FRAMES_FOLDER", "RENDERED", "RenderedClip", "render_clips", "write_frames"]
+__all__ = [
+    "FRAMES_FOLDER",
+    "RENDERED",
+    "RenderedClip",
+    "bytes_needed",
+    "render_clips",
+    "write_frames",
+]
 
 #: Folder below the data folder that holds the rendered sites.
 FRAMES_FOLDER: Final = "frames"
@@ -60,6 +68,11 @@ RENDERED: Final = Difficulty(
 #: Frames of a clip: onset and apex at least; more than a second of a fast camera is no clip.
 FEWEST_FRAMES: Final = 2
 MOST_FRAMES: Final = 200
+
+
+#: What a picture, and a clip's true motion, take on disk.
+_BYTES_OF_FRAME: Final = 115_000
+_BYTES_OF_TRUTH: Final = 67_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +151,7 @@ def write_frames(
         )
     plan, real_labels = plan_with_labels(scale, seed, casme3_labels)
     plan = _chosen(plan, sites)
+    _require_space(out, bytes_needed(plan, frames_per_clip))
     names = [partition.name for partition in plan]
     with assembled_folders(out / FRAMES_FOLDER, names, why_kept, overwrite) as folder:
         begin(plan)
@@ -158,6 +172,24 @@ def _chosen(plan: Sequence[Partition], sites: Sequence[str]) -> tuple[Partition,
             f"{', '.join(known)}."
         )
     return tuple(partition for partition in plan if not sites or partition.name in sites)
+
+
+def bytes_needed(plan: Sequence[Partition], frames_per_clip: int) -> int:
+    """Estimate what sites take on disk."""
+    clips = sum(partition.clips for partition in plan)
+    return clips * (frames_per_clip * _BYTES_OF_FRAME + _BYTES_OF_TRUTH)
+
+
+def _require_space(out: Path, needed: int) -> None:
+    """Raise OutputWriteError before hours of rendering that the disk cannot hold."""
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise OutputWriteError(
+            f"These pictures would take about {needed / 1e9:.1f} GB, and {there} has "
+            f"{free / 1e9:.1f} GB free. Make fewer with --scale, --sites or --frames-per-clip, or "
+            "give another place with --out."
+        )
 
 
 def _write_site(
