@@ -35,7 +35,6 @@ from fedpsyau_model.emotions import EMOTIONS
 from fedpsyau_model.errors import SettingsError
 
 __all__ = [
-    "DATASETS",
     "MIN_SUBJECTS",
     "TABLE_3",
     "Partition",

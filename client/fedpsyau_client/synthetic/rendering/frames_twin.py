@@ -66,8 +66,8 @@ RENDERED: Final = Difficulty(
 )
 
 #: Frames of a clip: onset and apex at least; more than a second of a fast camera is no clip.
-FEWEST_FRAMES: Final = 2
-MOST_FRAMES: Final = 200
+_FEWEST_FRAMES: Final = 2
+_MOST_FRAMES: Final = 200
 
 
 #: What a picture, and a clip's true motion, take on disk.
@@ -93,7 +93,7 @@ def render_clips(
     name: str,
     drawn: SiteDraws,
     seed: int,
-    frames_per_clip: int = FEWEST_FRAMES,
+    frames_per_clip: int = _FEWEST_FRAMES,
     difficulty: Difficulty = RENDERED,
 ) -> Iterator[RenderedClip]:
     """Render the clips of the site `name` one after the other."""
@@ -144,10 +144,10 @@ def write_frames(
     Raises SettingsError (scale, sites, frames_per_clip), LabelTableError, OutputExistsError,
     OutputWriteError. Whatever is raised, `out`/frames stays as it was.
     """
-    if not FEWEST_FRAMES <= frames_per_clip <= MOST_FRAMES:
+    if not _FEWEST_FRAMES <= frames_per_clip <= _MOST_FRAMES:
         raise SettingsError(
             f"--frames-per-clip is {frames_per_clip}; a clip has at least an onset and an apex "
-            f"({FEWEST_FRAMES} frames), and at most {MOST_FRAMES}."
+            f"({_FEWEST_FRAMES} frames), and at most {_MOST_FRAMES}."
         )
     plan, real_labels = plan_with_labels(scale, seed, casme3_labels)
     plan = _chosen(plan, sites)
