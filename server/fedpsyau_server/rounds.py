@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedpsyau_model.emotions import CLASS_NAMES
-from fedpsyau_model.errors import QuorumError
+from fedpsyau_model.errors import FedPsyAUError, QuorumError
 from fedpsyau_model.exchange import (
     MalformedMessageError,
     TrainingOrder,
@@ -243,6 +243,24 @@ class RoundLoop:
                 for site in answered
             },
         }
+
+
+def run_rounds(folder: RunFolder, link: SiteLink) -> None:
+    """Run the rounds that are left; a run that fails says so in its folder, and raises the cause.
+
+    Raises QuorumError if too few sites take part.
+    """
+    try:
+        RoundLoop(folder, link).run()
+    except Exception as error:
+        known = isinstance(error, FedPsyAUError)
+        folder.finish("failed")
+        folder.log_event(
+            "failed",
+            message=str(error) if known else f"{type(error).__name__}: {error}",
+            exit_code=error.exit_code if isinstance(error, FedPsyAUError) else 1,
+        )
+        raise
 
 
 def _site_record(report: TrainingReport, norm: float) -> dict[str, Any]:

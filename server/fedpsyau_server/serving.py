@@ -41,6 +41,13 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
     """
     require_protected(settings.server.listen, "--listen")
     require_free(settings.server.listen)
+    now = datetime.datetime.now(datetime.UTC)
+    name = name or f"{now:%Y%m%d-%H%M%S}-{settings.strategy.name}"
+    return create_run(settings, settings.server.runs / name)
+
+
+def create_run(settings: FederationSettings, path: Path) -> RunFolder:
+    """Make the folder `path` for a new run; RunFolderError if it exists already."""
     from fedpsyau_server.initial_model import initial_model
 
     now = datetime.datetime.now(datetime.UTC)
@@ -53,8 +60,7 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
         sites=settings.server.sites,
         settings=settings.as_dict(),
     )
-    name = name or f"{now:%Y%m%d-%H%M%S}-{settings.strategy.name}"
-    return RunFolder.create(settings.server.runs / name, config, initial_model(settings))
+    return RunFolder.create(path, config, initial_model(settings))
 
 
 def resumed_run(path: Path) -> RunFolder:
