@@ -34,9 +34,9 @@ class InProcessLink:
         self._introductions = {name: _joined(site, hello) for name, site in sorted(sites.items())}
 
     @property
-    def introductions(self) -> Mapping[str, Introduction]:
-        """What every site said of itself."""
-        return self._introductions
+    def synthetic(self) -> dict[str, bool]:
+        """Whether a site's data is made up, by site."""
+        return {site: each.synthetic for site, each in self._introductions.items()}
 
     def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
         """See SiteLink: all are there at once."""

@@ -7,16 +7,18 @@ sites' own state is in ``sites/`` of the run folder.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fedpsyau_client.feature_store import open_feature_store
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.site import Site
 from fedpsyau_experiments.in_process_link import InProcessLink, TrainingProgress
+from fedpsyau_experiments.pooled import PooledLink
 from fedpsyau_model.exchange import hello
 from fedpsyau_model.settings import FederationSettings
-from fedpsyau_server.rounds import run_rounds
+from fedpsyau_server.rounds import SiteLink, run_rounds
 from fedpsyau_server.run_folder import RunFolder
 from fedpsyau_server.serving import create_run, resumed_run
 
@@ -75,31 +77,45 @@ def _run(
 ) -> RunFolder:
     settings = folder.config.federation_settings()
     try:
-        with ExitStack() as opened:
-            sites = {
-                partition: opened.enter_context(
-                    Site.open(
-                        ClientSettings(
-                            partition=partition,
-                            data=data_folder,
-                            state=folder.path / SITES_FOLDER,
-                            device=device,
-                            threads=threads,
-                        )
-                    )
-                )
-                for partition in folder.config.sites
-            }
-            link = InProcessLink(sites, hello(settings, folder.config.run_id), progress)
-            for partition, introduction in link.introductions.items():
-                folder.log_event(
-                    "joined",
-                    site=partition,
-                    clips=introduction.train_clips,
-                    synthetic=introduction.synthetic,
-                )
-            run_rounds(folder, link)
+        if settings.strategy.name == "pooled":
+            pooled = PooledLink(
+                settings, data_folder, threads=threads, device=device, progress=progress
+            )
+            _log_joined(folder, pooled, pooled.synthetic)
+            run_rounds(folder, pooled)
+        else:
+            with _open_sites(folder, data_folder, threads, device) as sites:
+                link = InProcessLink(sites, hello(settings, folder.config.run_id), progress)
+                _log_joined(folder, link, link.synthetic)
+                run_rounds(folder, link)
     except KeyboardInterrupt:
         folder.finish("stopped")
         raise
     return folder
+
+
+@contextmanager
+def _open_sites(
+    folder: RunFolder, data_folder: Path, threads: int, device: str
+) -> Iterator[dict[str, Site]]:
+    with ExitStack() as opened:
+        yield {
+            partition: opened.enter_context(
+                Site.open(
+                    ClientSettings(
+                        partition=partition,
+                        data=data_folder,
+                        state=folder.path / SITES_FOLDER,
+                        device=device,
+                        threads=threads,
+                    )
+                )
+            )
+            for partition in folder.config.sites
+        }
+
+
+def _log_joined(folder: RunFolder, link: SiteLink, synthetic: Mapping[str, bool]) -> None:
+    """Say who takes part, as a federation does; the report reads it."""
+    for site, made_up in synthetic.items():
+        folder.log_event("joined", site=site, clips=link.enrolled_clips(site), synthetic=made_up)

@@ -12,7 +12,7 @@ from typing import Any
 
 from fedpsyau_model import __version__
 from fedpsyau_model.addresses import require_protected
-from fedpsyau_model.errors import FedPsyAUError, FlowerRuntimeError, RunFolderError
+from fedpsyau_model.errors import FedPsyAUError, FlowerRuntimeError, RunFolderError, SettingsError
 from fedpsyau_model.exchange import SCHEMA_VERSION, disagreement
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.event_tail import EventTail
@@ -39,6 +39,11 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
 
     name: the folder's name below ``[server] runs``; default from date and strategy.
     """
+    if settings.strategy.name == "pooled":
+        raise SettingsError(
+            "strategy.name = 'pooled' trains on all sites' clips in one place, which is what a "
+            "federation avoids. Run it with fedpsyau simulate, where all data is on one machine."
+        )
     require_protected(settings.server.listen, "--listen")
     require_free(settings.server.listen)
     now = datetime.datetime.now(datetime.UTC)

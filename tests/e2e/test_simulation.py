@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from processes import SITES
@@ -40,6 +39,7 @@ def test_simulation_equals_grpc(strategy: str, tmp_path: Path, twin: Path) -> No
             assert all(equal(real[site], replayed[site]) for site in SITES), (number, kind)
     for site in SITES:
         kept = federation.folder / "state" / site / "personal.safetensors"
-        assert kept.read_bytes() == (
-            simulated.path / "sites" / site / "personal.safetensors"
-        ).read_bytes()
+        assert (
+            kept.read_bytes()
+            == (simulated.path / "sites" / site / "personal.safetensors").read_bytes()
+        )
