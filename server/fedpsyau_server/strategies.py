@@ -63,7 +63,7 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "p-fedprox": Strategy(_personalised, "Li et al., ICCV 2025"),
         "fedprox": Strategy(_mean, "Li et al., MLSys 2020"),
         "fedavg": Strategy(_mean, "McMahan et al., AISTATS 2017"),
-        "fedavg-finetune": Strategy(_mean, "McMahan et al., AISTATS 2017"),
+        "fedavg-finetune": Strategy(_mean, "Wang et al., 2019"),
         "fedrep": Strategy(_mean, "Collins et al., ICML 2021"),
         "fedas": Strategy(_fisher_mean, "Yang et al., CVPR 2024"),
         "mr-mtl": Strategy(_mean, "Liu et al., NeurIPS 2022"),
