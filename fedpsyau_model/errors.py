@@ -63,6 +63,12 @@ class TooFewSubjectsError(FedPsyAUError):
     exit_code = 16
 
 
+class LabelOdditiesError(FedPsyAUError):
+    """A label table has oddities that lose clips or parts of labels, and none were to be there."""
+
+    exit_code = 17
+
+
 class UnknownPartitionError(FedPsyAUError):
     """A partition name is not one of the federation's sites."""
 
@@ -127,6 +133,24 @@ class TrainingDivergedError(FedPsyAUError):
     """The loss of local training is no longer a finite number."""
 
     exit_code = 51
+
+
+class PriorsFileError(FedPsyAUError):
+    """A file of priors cannot be read, or its matrices cannot be what they should be."""
+
+    exit_code = 80
+
+
+class NoPriorError(FedPsyAUError):
+    """The clips or answers given are too few for a prior to follow from them."""
+
+    exit_code = 81
+
+
+class StudyResponsesError(FedPsyAUError):
+    """A psychology study's responses are incomplete, repeated, or contradict each other."""
+
+    exit_code = 82
 
 
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.

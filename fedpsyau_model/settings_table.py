@@ -66,12 +66,15 @@ def settings_rows(model: type[Settings], prefix: str = "") -> list[tuple[str, st
 
 
 def _shown(default: Any) -> str:
+    if default is None:
+        return "none"
     return json.dumps(str(default) if isinstance(default, Path) else default)
 
 
 def _allowed(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        return " or ".join(_allowed(kind) for kind in schema["anyOf"])
+        kinds = [_allowed(kind) for kind in schema["anyOf"] if kind.get("type") != "null"]
+        return " or ".join(kinds)
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:

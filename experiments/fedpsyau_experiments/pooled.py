@@ -64,7 +64,9 @@ class PooledLink:
         torch.set_num_threads(threads)
         self._settings = settings
         self._progress = progress
-        self._network = build_network(settings.network, settings.seed).to(device)
+        self._network = build_network(settings.network, settings.seed, settings.shared_priors()).to(
+            device
+        )
         self._initial = state_arrays(self._network)
         self._clips: dict[str, SiteClips] = {}
         self.synthetic: dict[str, bool] = {}

@@ -12,6 +12,6 @@ from fedpsyau_model.travelling import travelling_names
 
 def initial_model(settings: FederationSettings) -> dict[str, np.ndarray]:
     """Weights drawn from the federation's seed: the tensors that travel, and no others."""
-    network = build_network(settings.network, settings.seed)
+    network = build_network(settings.network, settings.seed, settings.shared_priors())
     arrays = state_arrays(network)
     return {name: arrays[name] for name in travelling_names(network, settings.strategy)}
