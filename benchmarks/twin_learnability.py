@@ -44,7 +44,7 @@ from fedpsyau_model.settings import (
     NetworkSettings,
     TrainingSettings,
 )
-from fedpsyau_model.training import predict, train
+from fedpsyau_model.training import Pull, predict, train
 from fedpsyau_server.fusion import Contribution, fuse_personalised
 
 CLASSES = CLASS_NAMES["three"]
@@ -177,7 +177,7 @@ def federation(
                 generator=torch.Generator().manual_seed(
                     derived_seed(settings.seed, site.name, round_number)
                 ),
-                received=sent,
+                pull=Pull(sent, settings.loss.alpha4),
             )
             trained = state_arrays(network)
             contributions[site.name] = Contribution(

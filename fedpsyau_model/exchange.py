@@ -22,7 +22,7 @@ from fedpsyau_model.errors import FedPsyAUError
 from fedpsyau_model.settings import FederationSettings, agreement_differences
 
 #: Raised by one whenever a message changes in a way that the other side must know.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: Names of the two records of a message: plain values, and the model's bytes.
 VALUES_RECORD = "values"
@@ -108,6 +108,7 @@ class TrainingOrder(_Message):
     run_id: str
     round: int = Field(ge=1)
     rounds: int = Field(ge=1)
+    all_clips: int = Field(ge=0, description="training clips of all sites whose models count")
 
 
 class TrainingReport(_Message):
@@ -129,6 +130,10 @@ class TrainingReport(_Message):
     loss_au: float
     loss_au_aux: float
     loss_proximal: float
+    fisher_trace: float = Field(ge=0, description="fedas: weight of the model; else 0")
+    theta: float = Field(
+        ge=0, le=1, description="theta = auto: weight of the own model from now on; else 0"
+    )
     train_seconds: float = Field(ge=0)
 
 
@@ -173,6 +178,26 @@ def _settings_difference(ours: Any, theirs: Any) -> str:
     if not (isinstance(ours, Mapping) and isinstance(theirs, Mapping)):
         return ""
     return "; here is this side, there the other: " + ", ".join(agreement_differences(ours, theirs))
+
+
+#: What comes before the name of a tensor of the others' mean, beside the personal model.
+_OTHERS = "others/"
+
+
+def with_others(model: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> Tensors:
+    """Put a personal model and the mean of the other sites' models into one set of tensors."""
+    return {**model, **{_OTHERS + name: tensor for name, tensor in others.items()}}
+
+
+def without_others(tensors: Mapping[str, np.ndarray]) -> tuple[Tensors, Tensors]:
+    """Take apart what `with_others` put together: model, others' mean (empty if there is none)."""
+    model, others = {}, {}
+    for name, tensor in tensors.items():
+        if name.startswith(_OTHERS):
+            others[name.removeprefix(_OTHERS)] = tensor
+        else:
+            model[name] = tensor
+    return model, others
 
 
 def pack_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:

@@ -76,16 +76,16 @@ def inverse_frequency_weights(emotion: Tensor, class_count: int) -> Tensor:
 
 @torch.no_grad()
 def add_proximal_gradient(
-    parameters: Sequence[Tensor], received: Sequence[Tensor], alpha4: float
+    parameters: Sequence[Tensor], centre: Sequence[Tensor], weight: float
 ) -> Tensor:
-    """Add the gradient of the proximal term of equation 9, and return the term itself.
+    """Add the gradient of a proximal term, as in equation 9, and return the term itself.
 
-    The term is alpha4 / 2 ||w - g||^2 over all `parameters` w and the `received` model g, so its
-    gradient alpha4 (w - g) is added to every `.grad`, which must be there already. In closed form
+    The term is weight / 2 ||w - g||^2 over all `parameters` w and the `centre` g, so its
+    gradient weight (w - g) is added to every `.grad`, which must be there already. In closed form
     it costs a tenth of what it would through autograd.
     """
-    differences = torch._foreach_sub(list(parameters), list(received))
+    differences = torch._foreach_sub(list(parameters), list(centre))
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    torch._foreach_add_(gradients, differences, alpha=alpha4)
+    torch._foreach_add_(gradients, differences, alpha=weight)
     # Not a foreach norm: over millions of float32 numbers that one is off by some 0.1 %.
-    return alpha4 / 2 * torch.stack([change.square().sum() for change in differences]).sum()
+    return weight / 2 * torch.stack([change.square().sum() for change in differences]).sum()

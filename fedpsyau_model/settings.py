@@ -15,9 +15,17 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from fedpsyau_model.addresses import Address
 from fedpsyau_model.emotions import ClassScheme
@@ -170,23 +178,97 @@ class TrainingSettings(Settings):
     )
 
 
-class StrategySettings(Settings):
-    """What the server does with the sites' models (design section 6)."""
+StrategyName = Literal[
+    "p-fedprox",
+    "fedprox",
+    "fedavg",
+    "fedavg-finetune",
+    "fedrep",
+    "fedas",
+    "mr-mtl",
+    "ditto",
+    "local",
+    "pooled",
+]
 
-    name: Literal["p-fedprox", "fedprox", "fedavg", "local"] = Field(
-        "p-fedprox", description="How models are fused."
+#: What `strategy.theta` says where every site chooses its own.
+AUTO: Literal["auto"] = "auto"
+
+#: The paper's theta, and that of a site which cannot choose yet.
+DEFAULT_THETA = 0.9
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class StrategySettings(Settings):
+    """What the server does with the sites' models, and a site with what it receives."""
+
+    name: StrategyName = Field("p-fedprox", description="How the sites train together.")
+    theta: _Share | Literal["auto"] = Field(
+        DEFAULT_THETA,
+        description="Weight of a site's own model in its personalised model (p-fedprox); auto: "
+        "every site chooses its own in every round.",
     )
-    theta: float = Field(
-        0.9, ge=0, le=1, description="Weight of a site's own model in its personalised model."
+    theta_grid: tuple[_Share, ...] = Field(
+        (0.5, 0.7, 0.8, 0.9, 1.0),
+        min_length=1,
+        description="Weights that a site chooses among (theta = auto), beside that of FedAvg.",
+    )
+    theta_share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of a site's training subjects that it chooses theta on and does not "
+        "train with (theta = auto).",
+    )
+    pull: float = Field(
+        0.1,
+        ge=0,
+        description="Weight lambda of the pull of a personal model to the mean (mr-mtl) or to "
+        "the global model (ditto).",
+    )
+    head_epochs: int = Field(
+        2, ge=1, le=1000, description="Epochs of the head alone, before the body's (fedrep)."
+    )
+    align_epochs: int = Field(
+        1, ge=0, le=1000, description="Epochs in which a received body is aligned (fedas)."
+    )
+    finetune_epochs: int = Field(
+        4, ge=1, le=1000, description="Epochs of fine-tuning to evaluate (fedavg-finetune)."
     )
     batch_norm: Literal["local", "shared"] = Field(
         "local", description="Batch-norm statistics stay the site's own, or are fused too."
     )
 
+    @field_validator("theta_grid", mode="before")
+    @classmethod
+    def _split(cls, grid: object) -> object:
+        """Let the environment give numbers separated by commas."""
+        return grid.split(",") if isinstance(grid, str) else grid
+
+    @field_validator("theta", mode="wrap")
+    @classmethod
+    def _number_or_auto(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        """Tell of one wrong value, where a union would tell of one for each kind."""
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise ValueError(f"{error.errors()[0]['msg']}, or '{AUTO}'") from None
+
     @property
     def proximal(self) -> bool:
         """Whether local training is held near the received model by alpha4 (equation 9)."""
         return self.name in ("p-fedprox", "fedprox")
+
+    @property
+    def head_stays(self) -> bool:
+        """Whether the head of the network is the site's own and does not travel."""
+        return self.name in ("fedrep", "fedas")
+
+    @property
+    def chooses_theta(self) -> bool:
+        """Whether every site chooses its own theta."""
+        return self.name == "p-fedprox" and self.theta == AUTO
 
 
 class RoundSettings(Settings):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,12 @@ from torch import Tensor
 
 from fedpsyau_model.clip_tensors import ClipTensors
 from fedpsyau_model.errors import TrainingDivergedError, WeightsMismatchError
-from fedpsyau_model.loss import add_proximal_gradient, inverse_frequency_weights, recognition_loss
+from fedpsyau_model.loss import (
+    LossTerms,
+    add_proximal_gradient,
+    inverse_frequency_weights,
+    recognition_loss,
+)
 from fedpsyau_model.network import AuGatDsi
 from fedpsyau_model.randomness import seeded_randomness
 from fedpsyau_model.schedules import Epoch
@@ -22,7 +28,7 @@ from fedpsyau_model.settings import LossSettings, TrainingSettings
 class MeanLosses(NamedTuple):
     """Means of an epoch: `total` and `emotion` over its clips, AU terms over those labelled.
 
-    The terms are before weighting, but for `proximal`, which holds its alpha4 / 2.
+    The terms are before weighting, but for `proximal`, which holds its weight / 2.
     """
 
     total: float
@@ -30,6 +36,19 @@ class MeanLosses(NamedTuple):
     au: float
     au_aux: float
     proximal: float
+
+
+class Pull(NamedTuple):
+    """A penalty weight / 2 ||w - centre||^2 over the trained parameters w."""
+
+    centre: Mapping[str, np.ndarray]
+    """Model that w is pulled to, as `state_arrays` gives it; what is not trained is ignored."""
+    weight: float
+    """>= 0: alpha4 of equation 9, or lambda of MR-MTL and Ditto."""
+
+
+#: What is minimised besides a pull: network, batch of clips and prior weight -> the loss's terms.
+Objective = Callable[[AuGatDsi, ClipTensors, float], LossTerms]
 
 
 #: Called after every epoch with its number, from 1, and its losses.
@@ -44,7 +63,9 @@ def train(
     training: TrainingSettings,
     loss: LossSettings,
     generator: torch.Generator,
-    received: Mapping[str, np.ndarray] | None = None,
+    pull: Pull | None = None,
+    only: Collection[str] | None = None,
+    objective: Objective | None = None,
     progress: Progress | None = None,
 ) -> MeanLosses:
     """Train the model in place, on its own device, with a fresh AdamW.
@@ -54,38 +75,74 @@ def train(
     training: batch size and weight decay are taken from it.
     generator: on the CPU; source of shuffling and dropout. The same one gives the same bits on one
         machine with one number of threads, and torch's global random state is left alone.
-    received: state of the model that weights are pulled to by the proximal term (equation 9), as
-        `state_arrays` gives it; entries that are not trained are ignored. None: no such term.
+    pull: penalty that holds the weights near those of another model, or None.
+    only: names of the parameters to train; the others stay as they are. None: all that are not
+        frozen. Batch norm and dropout work as in training in all parts alike.
+    objective: what to minimise; by default the recognition loss (equation 8) that `loss` weights.
 
     Returns the losses of the last epoch. Raises TrainingDivergedError if the loss is not finite,
-    before weights take harm from it (batch-norm statistics may); WeightsMismatchError if
-    `received` does not fit; ValueError without clips or epochs.
+    before weights take harm from it (batch-norm statistics may); WeightsMismatchError if the
+    pull's centre does not fit; ValueError without clips or epochs.
     """
     if not len(clips) or not epochs:
         raise ValueError(f"nothing to train: {len(clips)} clips, {len(epochs)} epochs")
     device = next(model.parameters()).device
     clips = clips.to(device)
-    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    optimiser = torch.optim.AdamW(
-        trained.values(), lr=epochs[0].learning_rate, weight_decay=training.weight_decay, fused=True
-    )
-    step = _Step(
-        model=model,
-        optimiser=optimiser,
-        parameters=list(trained.values()),
-        received=None if received is None else _reference(trained, received),
-        class_weights=inverse_frequency_weights(clips.emotion, model.class_count)
-        if loss.class_weights
-        else None,
-        loss=loss,
-    )
-    model.train()
-    with seeded_randomness(_drawn_seed(generator), device):
-        for number, epoch in enumerate(epochs, start=1):
-            means = _run_epoch(step, clips, epoch, number, training.batch_size, generator)
-            if progress is not None:
-                progress(number, means)
+    with _frozen_but(model, only):
+        trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        optimiser = torch.optim.AdamW(
+            trained.values(),
+            lr=epochs[0].learning_rate,
+            weight_decay=training.weight_decay,
+            fused=True,
+        )
+        step = _Step(
+            model=model,
+            optimiser=optimiser,
+            parameters=list(trained.values()),
+            centre=None if pull is None else _reference(trained, pull.centre),
+            pull_weight=0.0 if pull is None else pull.weight,
+            objective=objective or recognition(model, clips, loss),
+        )
+        model.train()
+        with seeded_randomness(_drawn_seed(generator), device):
+            for number, epoch in enumerate(epochs, start=1):
+                means = _run_epoch(step, clips, epoch, number, training.batch_size, generator)
+                if progress is not None:
+                    progress(number, means)
     return means
+
+
+def recognition(model: AuGatDsi, clips: ClipTensors, loss: LossSettings) -> Objective:
+    """Make the objective of equation 8, with class weights from `clips` if `loss` asks for them."""
+    class_weights = (
+        inverse_frequency_weights(clips.emotion, model.class_count) if loss.class_weights else None
+    )
+
+    def objective(model: AuGatDsi, batch: ClipTensors, prior_weight: float) -> LossTerms:
+        output = model(batch.flow, batch.rois, prior_weight)
+        return recognition_loss(
+            output, batch.emotion, batch.au, batch.au_known, class_weights, loss
+        )
+
+    return objective
+
+
+@contextmanager
+def _frozen_but(model: AuGatDsi, only: Collection[str] | None) -> Iterator[None]:
+    """Freeze all parameters that are not named, as long as the block runs."""
+    frozen = [
+        value
+        for name, value in model.named_parameters()
+        if only is not None and name not in only and value.requires_grad
+    ]
+    for value in frozen:
+        value.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for value in frozen:
+            value.requires_grad_(True)
 
 
 class _Step(NamedTuple):
@@ -94,9 +151,9 @@ class _Step(NamedTuple):
     model: AuGatDsi
     optimiser: torch.optim.AdamW
     parameters: list[Tensor]
-    received: list[Tensor] | None
-    class_weights: Tensor | None
-    loss: LossSettings
+    centre: list[Tensor] | None
+    pull_weight: float
+    objective: Objective
 
 
 def _run_epoch(
@@ -132,15 +189,12 @@ def _run_epoch(
 
 def _train_step(step: _Step, batch: ClipTensors, prior_weight: float) -> MeanLosses:
     """Make one update, unless the loss is not finite."""
-    output = step.model(batch.flow, batch.rois, prior_weight)
-    terms = recognition_loss(
-        output, batch.emotion, batch.au, batch.au_known, step.class_weights, step.loss
-    )
+    terms = step.objective(step.model, batch, prior_weight)
     step.optimiser.zero_grad()
     torch.autograd.backward(terms.total)
     proximal = torch.zeros_like(terms.total)
-    if step.received is not None:
-        proximal = add_proximal_gradient(step.parameters, step.received, step.loss.alpha4)
+    if step.centre is not None:
+        proximal = add_proximal_gradient(step.parameters, step.centre, step.pull_weight)
     values = torch.stack([terms.total.detach() + proximal, *terms[1:], proximal]).tolist()
     if math.isfinite(values[0]):
         step.optimiser.step()
@@ -158,17 +212,17 @@ def batches(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     return cut
 
 
-def _reference(trained: Mapping[str, Tensor], received: Mapping[str, np.ndarray]) -> list[Tensor]:
+def _reference(trained: Mapping[str, Tensor], centre: Mapping[str, np.ndarray]) -> list[Tensor]:
     reference = []
     for name, parameter in trained.items():
-        if name not in received or received[name].shape != tuple(parameter.shape):
+        if name not in centre or centre[name].shape != tuple(parameter.shape):
             raise WeightsMismatchError(
                 f"The model to stay near does not fit the network: {name} should have shape "
                 f"{tuple(parameter.shape)} and "
-                + (f"has {received[name].shape}" if name in received else "is missing")
+                + (f"has {centre[name].shape}" if name in centre else "is missing")
                 + ". Use a model that was made with the same [network] settings."
             )
-        reference.append(torch.tensor(received[name]).to(parameter))
+        reference.append(torch.tensor(centre[name]).to(parameter))
     return reference
 
 

@@ -25,7 +25,13 @@ from fedpsyau_server.strategies import STRATEGIES
 
 DOCS = Path(__file__).parents[1] / "docs"
 
-PACKAGES = ("fedpsyau_model", "fedpsyau_priors", "fedpsyau_client", "fedpsyau_server")
+PACKAGES = (
+    "fedpsyau_model",
+    "fedpsyau_priors",
+    "fedpsyau_client",
+    "fedpsyau_server",
+    "fedpsyau_experiments",
+)
 
 #: Codes of the table without errors of ours.
 PLAIN_CODES = {"0", "1", "2", str(INTERRUPTED)}

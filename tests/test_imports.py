@@ -1,7 +1,7 @@
 """The direction of imports (design section 2), enforced by reading every module's source.
 
-`fedpsyau_server`, `fedpsyau_client` -> `fedpsyau_model` -> `fedpsyau_priors`; Flower only above the
-model; PyTorch never loaded by what only prints help.
+`fedpsyau_experiments` -> `fedpsyau_server`, `fedpsyau_client` -> `fedpsyau_model` ->
+`fedpsyau_priors`; Flower only in server and client; PyTorch never loaded by what only prints help.
 """
 
 import ast
@@ -19,14 +19,19 @@ PACKAGES = {
     "fedpsyau_model": ROOT / "fedpsyau_model",
     "fedpsyau_client": ROOT / "client" / "fedpsyau_client",
     "fedpsyau_server": ROOT / "server" / "fedpsyau_server",
+    "fedpsyau_experiments": ROOT / "experiments" / "fedpsyau_experiments",
 }
 
 #: What each package must not import, at module level or anywhere deeper.
 FORBIDDEN = {
-    "fedpsyau_priors": {"fedpsyau_model", "fedpsyau_client", "fedpsyau_server", "flwr", "torch"},
-    "fedpsyau_model": {"fedpsyau_client", "fedpsyau_server", "flwr"},
-    "fedpsyau_client": {"fedpsyau_server"},
-    "fedpsyau_server": {"fedpsyau_client"},
+    "fedpsyau_priors": {
+        *("fedpsyau_model", "fedpsyau_client", "fedpsyau_server", "fedpsyau_experiments"),
+        *("flwr", "torch"),
+    },
+    "fedpsyau_model": {"fedpsyau_client", "fedpsyau_server", "fedpsyau_experiments", "flwr"},
+    "fedpsyau_client": {"fedpsyau_server", "fedpsyau_experiments"},
+    "fedpsyau_server": {"fedpsyau_client", "fedpsyau_experiments"},
+    "fedpsyau_experiments": {"flwr"},
 }
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -21,14 +21,20 @@ import torch
 
 from fedpsyau_client.feature_store import FeatureStore, open_feature_store
 from fedpsyau_client.priors_file import PriorsFile, read_priors_file
+from fedpsyau_client.procedures import PROCEDURES, LocalWork
 from fedpsyau_client.settings import ClientSettings
+from fedpsyau_client.site_clips import SiteClips, divide_clips
 from fedpsyau_client.site_state import SiteState
-from fedpsyau_client.splits import split_by_subject
+from fedpsyau_client.theta_choice import (
+    best_theta,
+    mean_cross_entropy,
+    mixture,
+    theta_candidates,
+)
 from fedpsyau_model import __version__
 from fedpsyau_model.calibration import calibrate_batch_norm
-from fedpsyau_model.clip_tensors import ClipTensors
 from fedpsyau_model.emotions import CLASS_NAMES
-from fedpsyau_model.errors import JoinRefusedError, SettingsError
+from fedpsyau_model.errors import JoinRefusedError, SettingsError, WeightsMismatchError
 from fedpsyau_model.exchange import (
     SCHEMA_VERSION,
     Hello,
@@ -39,13 +45,15 @@ from fedpsyau_model.exchange import (
     disagreement,
     pack_tensors,
     unpack_tensors,
+    without_others,
 )
 from fedpsyau_model.metrics import confusion_matrix, uf1
-from fedpsyau_model.model_state import load_state_arrays, shared_names, state_arrays
+from fedpsyau_model.model_state import load_state_arrays, state_arrays
 from fedpsyau_model.network import AuGatDsi, build_network
 from fedpsyau_model.schedules import epochs_of_round
-from fedpsyau_model.settings import FederationSettings, agreement_hash
-from fedpsyau_model.training import predict, train
+from fedpsyau_model.settings import DEFAULT_THETA, FederationSettings, agreement_hash
+from fedpsyau_model.training import predict
+from fedpsyau_model.travelling import head_names, travelling_names
 from fedpsyau_priors import Priors
 
 log = logging.getLogger(__name__)
@@ -59,10 +67,11 @@ class _Run:
     settings: FederationSettings
     priors: Priors
     network: AuGatDsi
+    travels: frozenset[str]
+    """Names of the tensors that the site receives and sends; no other ever leaves it."""
     own: Tensors
-    """Initial values of the tensors that do not travel."""
-    training: ClipTensors
-    held_out: ClipTensors
+    """Initial values of the others."""
+    clips: SiteClips
 
 
 class Site:
@@ -120,8 +129,11 @@ class Site:
         )
         counts = (0, 0)
         if not refusal:  # only then is it sure that the settings are known here
-            run = self._load(hello.run_id, FederationSettings.model_validate(own))
-            counts = (len(run.training), len(run.held_out))
+            settings = FederationSettings.model_validate(own)
+            refusal = _unwilling(settings)
+        if not refusal:
+            run = self._load(hello.run_id, settings)
+            counts = (len(run.clips.training), len(run.clips.held_out))
             log.info(
                 "joined run %s with %d training clips and %d held out", hello.run_id[:8], *counts
             )
@@ -138,11 +150,12 @@ class Site:
         )
 
     def train(self, order: TrainingOrder, model: bytes) -> tuple[TrainingReport, bytes]:
-        """Train the personal model received, and report on the site's held-out subjects.
+        """Train the model received as the strategy has it, and report on the held-out subjects.
 
-        Evaluates the received model before training and the trained one after. The same order
-        gives the same bits on the same machine, whatever came before: nothing is carried over
-        from an earlier round, and every random number comes from (seed, partition, round).
+        Evaluates the model as received, before training, and the site's personal model after. The
+        same order gives the same bits on the same machine, whatever came before: every random
+        number comes from (seed, partition, round), and what a strategy carries over from an
+        earlier round is on disk, under the run and that round.
 
         Raises JoinRefusedError for an order of a run that was not joined, WeightsMismatchError for
         a model of another network, TrainingDivergedError if the loss is not finite.
@@ -154,25 +167,16 @@ class Site:
                 "anew when the server sees it again."
             )
         started = time.monotonic()
-        settings = run.settings
-        received = unpack_tensors(model)
-        load_state_arrays(run.network, run.own | received)
-        epochs = epochs_of_round(order.round, order.rounds, settings.training)
-        confusion_received = _evaluate(run, epochs[0].prior_weight)
-        losses = train(
-            run.network,
-            run.training,
-            epochs,
-            training=settings.training,
-            loss=settings.loss,
-            generator=torch.Generator().manual_seed(
-                derived_seed(settings.seed, self.partition, order.round)
-            ),
-            received=received if settings.strategy.proximal else None,
-        )
-        confusion_trained = _evaluate(run, epochs[-1].prior_weight)
-        trained = state_arrays(run.network)
-        self._keep(run, order.round, trained)
+        procedure = PROCEDURES[run.settings.strategy.name]
+        work, others = self._begin(run, order, model)
+        load_state_arrays(run.network, work.start)
+        confusion_received = _evaluate(run, work.epochs[0].prior_weight)
+        theta = _chosen_theta(run, work, others, order)
+        load_state_arrays(run.network, work.start)
+        outcome = procedure.run(work)
+        confusion_trained = _evaluate(run, work.epochs[-1].prior_weight)
+        weight = procedure.weigh(work) if procedure.weigh else 0.0
+        self._keep(run, order.round, state_arrays(run.network))
         seconds = time.monotonic() - started
         log.info(
             "round %d of %d: UF1 %.3f received, %.3f trained, %.1f s",
@@ -186,63 +190,71 @@ class Site:
             partition=self.partition,
             run_id=run.run_id,
             round=order.round,
-            train_clips=len(run.training),
-            test_clips=len(run.held_out),
+            train_clips=len(run.clips.training),
+            test_clips=len(run.clips.held_out),
             confusion_received=confusion_received.ravel().tolist(),
             confusion_trained=confusion_trained.ravel().tolist(),
-            loss_total=losses.total,
-            loss_emotion=losses.emotion,
-            loss_au=losses.au,
-            loss_au_aux=losses.au_aux,
-            loss_proximal=losses.proximal,
+            loss_total=outcome.losses.total,
+            loss_emotion=outcome.losses.emotion,
+            loss_au=outcome.losses.au,
+            loss_au_aux=outcome.losses.au_aux,
+            loss_proximal=outcome.losses.proximal,
+            fisher_trace=weight,
+            theta=theta,
             train_seconds=seconds,
         )
-        return report, pack_tensors({name: trained[name] for name in received})
+        return report, pack_tensors({name: outcome.sent[name] for name in work.received})
+
+    def _begin(self, run: _Run, order: TrainingOrder, model: bytes) -> tuple[LocalWork, Tensors]:
+        """What the round's procedure works with, and the others' mean if it came along."""
+        received, others = without_others(unpack_tensors(model))
+        _require_names(run, received)
+        carried = None
+        if _carried_names(run):
+            carried = self.state.carried(run.run_id, order.round)
+        own = run.own
+        if carried is not None and run.settings.strategy.head_stays:
+            own = own | {name: carried[name] for name in head_names(run.network)}
+        seed = derived_seed(run.settings.seed, self.partition, order.round)
+        work = LocalWork(
+            network=run.network,
+            clips=run.clips.training,
+            start=own | received,
+            received=received,
+            carried=carried,
+            epochs=epochs_of_round(order.round, order.rounds, run.settings.training),
+            settings=run.settings,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        return work, others
 
     def _load(self, run_id: str, settings: FederationSettings) -> _Run:
         """Load network and data for a run, unless they are loaded already."""
         if self._run is None or self._run.run_id != run_id:
             priors = priors_in_force(settings, self._own_priors)
             network = build_network(settings.network, settings.seed, priors).to(self._device)
-            training, held_out = self._divide(settings)
             state = state_arrays(network)
-            travels = set(shared_names(network, settings.strategy.batch_norm))
+            travels = frozenset(travelling_names(network, settings.strategy))
             self._run = _Run(
                 run_id=run_id,
                 settings=settings,
                 priors=priors,
                 network=network,
+                travels=travels,
                 own={name: tensor for name, tensor in state.items() if name not in travels},
-                training=training,
-                held_out=held_out,
+                clips=divide_clips(
+                    self._store,
+                    settings,
+                    np.random.default_rng(derived_seed(settings.seed, self.partition, 0)),
+                    self._device,
+                ),
             )
         return self._run
 
-    def _divide(self, settings: FederationSettings) -> tuple[ClipTensors, ClipTensors]:
-        """Training and held-out clips, divided by subject with the federation's seed."""
-        rows, labels = self._store.labels(settings.network.classes)
-        split = split_by_subject(
-            self._store.clips.subject[rows],
-            settings.training.test_share,
-            np.random.default_rng(derived_seed(settings.seed, self.partition, 0)),
-            labels,
-        )
-        training, held_out = (
-            self._clip_tensors(rows[part], labels[part]) for part in (split.train, split.test)
-        )
-        return training, held_out
-
-    def _clip_tensors(self, rows: np.ndarray, labels: np.ndarray) -> ClipTensors:
-        clips = self._store.clips
-        return ClipTensors(
-            flow=torch.from_numpy(self._store.flow[rows]),
-            rois=torch.from_numpy(self._store.rois[rows]),
-            emotion=torch.from_numpy(labels),
-            au=torch.from_numpy(clips.aus[rows].astype(np.float32)),
-            au_known=torch.from_numpy(clips.au_known[rows]),
-        ).to(self._device)
-
     def _keep(self, run: _Run, round_number: int, trained: Tensors) -> None:
+        """Keep the personal model, and what the strategy goes on from in its next round."""
+        if names := _carried_names(run):
+            self.state.carry(run.run_id, round_number, {name: trained[name] for name in names})
         self.state.save_personal(
             trained,
             {
@@ -258,6 +270,13 @@ class Site:
                 "trained_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
         )
+
+
+def _unwilling(settings: FederationSettings) -> str:
+    """Why no site takes part under such settings; empty if sites do."""
+    if settings.strategy.name in PROCEDURES:
+        return ""
+    return f"strategy {settings.strategy.name}, for which a site would have to hand over its clips"
 
 
 def priors_in_force(settings: FederationSettings, own: PriorsFile | None) -> Priors:
@@ -283,16 +302,65 @@ def _described(priors: Priors) -> str:
     return f"{priors.name} (sha256 {priors.fingerprint()[:12]})"
 
 
-def _evaluate(run: _Run, prior_weight: float) -> np.ndarray:
-    """Confusion matrix (C, C) of the network over the held-out clips.
+def _require_names(run: _Run, received: Tensors) -> None:
+    """Refuse a model with too many or too few tensors: what came is what would be sent back."""
+    if received.keys() != run.travels:
+        missing, extra = run.travels - received.keys(), received.keys() - run.travels
+        raise WeightsMismatchError(
+            f"The server's model does not have the tensors that travel under "
+            f"{run.settings.strategy.name}: missing {_some(missing)}; not to be sent "
+            f"{_some(extra)}. Both sides need the same fedpsyau version and [network] settings."
+        )
 
-    Where batch-norm statistics are the site's own, they are first taken from its training clips.
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (" and more" if len(names) > 3 else "") or "none"
+
+
+def _carried_names(run: _Run) -> tuple[str, ...]:
+    """Names of what the strategy carries over from round to round."""
+    carries = PROCEDURES[run.settings.strategy.name].carries
+    if carries == "model" or run.settings.strategy.chooses_theta:
+        return tuple(run.network.state_dict())
+    return head_names(run.network) if carries == "head" else ()
+
+
+def _chosen_theta(run: _Run, work: LocalWork, others: Tensors, order: TrainingOrder) -> float:
+    """Theta that this site asks for from now on; 0 if it is not asked to choose.
+
+    It is the one whose mixture of the site's last model with the others' mean does best on the
+    clips set aside; without both of them, the default. The network holds anything afterwards.
     """
-    if run.settings.strategy.batch_norm == "local":
-        calibrate_batch_norm(run.network, run.training, prior_weight)
+    if run.clips.choosing is None:
+        return 0.0
+    if work.carried is None or not others:
+        return DEFAULT_THETA
+    own, choosing, prior_weight = work.carried, run.clips.choosing, work.epochs[0].prior_weight
+
+    def cost(theta: float) -> float:
+        load_state_arrays(run.network, mixture(own, others, theta))
+        _calibrate(run, prior_weight)
+        return mean_cross_entropy(
+            run.network, choosing, work.clips, prior_weight, run.settings.loss.class_weights
+        )
+
+    grid = run.settings.strategy.theta_grid
+    return best_theta(theta_candidates(grid, len(work.clips), order.all_clips), cost)
+
+
+def _evaluate(run: _Run, prior_weight: float) -> np.ndarray:
+    """Confusion matrix (C, C) of the network over the held-out clips."""
+    _calibrate(run, prior_weight)
+    held_out = run.clips.held_out
     classes = len(CLASS_NAMES[run.settings.network.classes])
-    predicted = predict(run.network, run.held_out, prior_weight).emotion.argmax(dim=1)
-    return confusion_matrix(run.held_out.emotion.cpu().numpy(), predicted.numpy(), classes)
+    predicted = predict(run.network, held_out, prior_weight).emotion.argmax(dim=1)
+    return confusion_matrix(held_out.emotion.cpu().numpy(), predicted.numpy(), classes)
+
+
+def _calibrate(run: _Run, prior_weight: float) -> None:
+    """Take batch-norm statistics from the site's training clips where they are its own."""
+    if run.settings.strategy.batch_norm == "local":
+        calibrate_batch_norm(run.network, run.clips.training, prior_weight)
 
 
 def derived_seed(seed: int, partition: str, round_number: int) -> int:

@@ -3,12 +3,15 @@
 STATE/PARTITION/instance               random token by which the server knows this site
 STATE/PARTITION/personal.safetensors   this site's model, whole, after its last training
 STATE/PARTITION/personal.json          where that model comes from
+STATE/PARTITION/carried/RUN/0007.safetensors
+                                       what the strategy carries over to the next round
 STATE/PARTITION/client.log, lock       Flower's log; who is using this folder
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -18,8 +21,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from fedpsyau_model.atomic_files import write_atomically
-from fedpsyau_model.errors import NameTakenError
-from fedpsyau_model.exchange import Tensors, pack_tensors
+from fedpsyau_model.errors import DataDamagedError, NameTakenError
+from fedpsyau_model.exchange import (
+    MalformedMessageError,
+    Tensors,
+    pack_tensors,
+    unpack_tensors,
+)
 
 
 class SiteState:
@@ -46,6 +54,42 @@ class SiteState:
         """Keep the whole trained model with where it comes from."""
         write_atomically(self.personal_model, pack_tensors(model))
         write_atomically(self._folder / "personal.json", json.dumps(dict(provenance), indent=2))
+
+    def carry(self, run_id: str, round_number: int, tensors: Tensors) -> None:
+        """Keep what the run's next round goes on from.
+
+        The state before this round stays, too: a server that dies in a round asks for it again.
+        What an abandoned continuation of the run has left goes.
+        """
+        folder = self._carried_folder(run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{round_number:04d}.safetensors", pack_tensors(tensors))
+        rounds = _rounds_in(folder)
+        kept = {round_number, *[number for number in rounds if number < round_number][-1:]}
+        for number, path in rounds.items():
+            if number not in kept:
+                path.unlink()
+
+    def carried(self, run_id: str, before_round: int) -> Tensors | None:
+        """What the last round before this one kept, or None if this site has nothing of the run.
+
+        Raises DataDamagedError if the file is no longer what was written.
+        """
+        rounds = _rounds_in(self._carried_folder(run_id))
+        earlier = [path for number, path in rounds.items() if number < before_round]
+        if not earlier:
+            return None
+        try:
+            return unpack_tensors(earlier[-1].read_bytes())
+        except (OSError, MalformedMessageError) as error:
+            raise DataDamagedError(
+                f"The site's own state {earlier[-1]} cannot be read: {error} Restore it from a "
+                "copy, or delete it to go on from the model that the server sends."
+            ) from None
+
+    def _carried_folder(self, run_id: str) -> Path:
+        # The server chose the run's name: it must not become a path.
+        return self._folder / "carried" / hashlib.sha256(run_id.encode()).hexdigest()[:16]
 
     def _read_instance(self) -> str:
         path = self._folder / "instance"
@@ -79,3 +123,12 @@ class SiteState:
         trace: TracebackType | None,
     ) -> None:
         self._lock.close()
+
+
+def _rounds_in(folder: Path) -> dict[int, Path]:
+    """Files of a folder by the round that they are named for, in ascending order."""
+    return {int(path.stem): path for path in sorted(folder.glob("[0-9]*.safetensors"), key=_round)}
+
+
+def _round(path: Path) -> int:
+    return int(path.stem)

@@ -64,6 +64,11 @@ class AuGatDsi(nn.Module):
         au_features, au, au_aux = self.au_branch(rois, prior_weight)
         return NetworkOutput(self.inception(au_features, flow), au, au_aux)
 
+    def features(self, flow: Tensor, rois: Tensor, prior_weight: float) -> Tensor:
+        """Run the body alone: what the head classifies, (B, F). Arguments: see `forward`."""
+        au_features = None if self.au_branch is None else self.au_branch(rois, prior_weight)[0]
+        return self.inception.features(au_features, flow)
+
 
 class AuBranch(nn.Module):
     """LRM and AFR: from the motion at facial points to the features and logits of the AUs."""

@@ -92,12 +92,18 @@ class DualStreamInception(nn.Module):
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, class_count))
 
     def forward(self, au_features: Tensor | None, flow: Tensor) -> Tensor:
-        """Classify from the streams that this network has.
+        """Classify from the streams that this network has: emotion logits (B, C).
+
+        au_features, flow: see `features`.
+        """
+        emotion: Tensor = self.classifier(self.features(au_features, flow))
+        return emotion
+
+    def features(self, au_features: Tensor | None, flow: Tensor) -> Tensor:
+        """Run the streams that this network has: what the classifier sees, (B, F).
 
         au_features: (B, 12, 25), or None without an AU stream.
         flow: (B, 3, 28, 28); not looked at without a global stream.
-
-        Returns emotion logits (B, C).
         """
         streams: list[Tensor] = []
         if self.au_stream is not None and au_features is not None:
@@ -106,5 +112,4 @@ class DualStreamInception(nn.Module):
             )
         if self.global_stream is not None:
             streams.append(self.global_stream(flow))
-        emotion: Tensor = self.classifier(torch.cat(streams, dim=1))
-        return emotion
+        return torch.cat(streams, dim=1)

@@ -13,12 +13,11 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedpsyau_model.errors import FedPsyAUError
 from fedpsyau_model.exchange import Dismissal, hello
 from fedpsyau_model.process_tree import end_with
 from fedpsyau_server.flower_link import FlowerLink
 from fedpsyau_server.roster import Roster
-from fedpsyau_server.rounds import RoundLoop
+from fedpsyau_server.rounds import run_rounds
 from fedpsyau_server.run_folder import LAUNCHER_VARIABLE, RUN_FOLDER_VARIABLE, RunFolder
 
 #: How long the sites are given to hear that the run is complete.
@@ -36,17 +35,7 @@ def main(grid: Grid, context: Context) -> None:
     settings = folder.config.federation_settings()
     roster = Roster(hello(settings, folder.config.run_id), folder.config.sites)
     link = FlowerLink(grid, roster, folder.log_event)
-    try:
-        RoundLoop(folder, link).run()
-    except Exception as error:
-        known = isinstance(error, FedPsyAUError)
-        folder.finish("failed")
-        folder.log_event(
-            "failed",
-            message=str(error) if known else f"{type(error).__name__}: {error}",
-            exit_code=error.exit_code if isinstance(error, FedPsyAUError) else 1,
-        )
-        raise
+    run_rounds(folder, link)
     link.dismiss(
         Dismissal(
             reason=f"The run is complete after {settings.rounds.rounds} rounds.", exit_code=0

@@ -24,7 +24,7 @@ def serve(
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds. [default: 20]")] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="p-fedprox, fedprox, fedavg or local. [default: p-fedprox]")
+        str | None, typer.Option(help="How the sites train together. [default: p-fedprox]")
     ] = None,
     listen: Annotated[
         str | None, typer.Option(help="Address for the sites. [default: 127.0.0.1:9092]")

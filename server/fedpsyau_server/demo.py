@@ -45,7 +45,7 @@ def demo(
     out: Path = typer.Option(Path("demo"), help="Folder for everything that the demo makes."),
     scale: float = typer.Option(SCALE, help="Size of the synthetic data; 1 is Table 3's."),
     rounds: int = typer.Option(ROUNDS, help="Communication rounds."),
-    strategy: str = typer.Option("p-fedprox", help="p-fedprox, fedprox, fedavg or local."),
+    strategy: str = typer.Option("p-fedprox", help="How the sites train together."),
     seed: int = typer.Option(SEED, help="Seed of data and training."),
 ) -> None:
     """Make the synthetic twin, train it with seven sites over gRPC, and show what came out."""

@@ -7,6 +7,7 @@ order: O(K P) time for K sites and P parameters, and the same bits whatever orde
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,10 +18,15 @@ Model = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one site brings to a fusion: its trained model w_k and its training clips n_k > 0."""
+    """What one site brings to a fusion: its trained model w_k and its training clips n_k > 0.
+
+    fisher_trace: >= 0, of strategies that weigh by it. theta: in [0, 1], where sites choose it.
+    """
 
     model: Mapping[str, np.ndarray]
     clips: int
+    fisher_trace: float = 0.0
+    theta: float = 0.0
 
 
 #: A site's weight in its own fused model: a number for all sites, or one for each.
@@ -51,14 +57,15 @@ def fuse_personalised(contributions: Mapping[str, Contribution], theta: Theta) -
     site keeps its own. Returns g_k for every site, each tensor in its own dtype.
     """
     sites = _checked_sites(contributions)
-    total = sum(contributions[site].clips for site in sites)
+    clips = {site: contributions[site].clips for site in sites}
+    total = sum(clips.values())
     fused: dict[str, Model] = {site: {} for site in sites}
     for name, own in contributions[sites[0]].model.items():
         if not np.issubdtype(own.dtype, np.floating):
             for site in sites:
                 fused[site][name] = np.array(contributions[site].model[name])
             continue
-        weighted_sum = _weighted_sum(contributions, sites, name)
+        weighted_sum = _weighted_sum(contributions, clips, sites, name)
         for site in sites:
             trained = contributions[site].model[name].astype(np.float64)
             weight = _own_weight(theta, site)
@@ -70,18 +77,33 @@ def fuse_personalised(contributions: Mapping[str, Contribution], theta: Theta) -
     return fused
 
 
-def fuse_mean(contributions: Mapping[str, Contribution]) -> Model:
-    """FedAvg: the mean of the sites' models, weighted by their training clips.
+def fuse_mean(
+    contributions: Mapping[str, Contribution], weights: Mapping[str, float] | None = None
+) -> Model:
+    """The weighted mean of the sites' models; FedAvg with the default, their training clips.
 
-    Integer tensors are never averaged: they are left out of the result.
+    weights: >= 0 for every site, not all of them 0. Integer tensors are never averaged: they are
+    left out of the result.
     """
     sites = _checked_sites(contributions)
-    total = sum(contributions[site].clips for site in sites)
+    if weights is None:
+        weights = {site: contributions[site].clips for site in sites}
+    total = sum(weights[site] for site in sites)
     return {
-        name: (_weighted_sum(contributions, sites, name) / total).astype(tensor.dtype)
+        name: (_weighted_sum(contributions, weights, sites, name) / total).astype(tensor.dtype)
         for name, tensor in contributions[sites[0]].model.items()
         if np.issubdtype(tensor.dtype, np.floating)
     }
+
+
+def fisher_weights(contributions: Mapping[str, Contribution]) -> dict[str, float]:
+    """FedAS: each site's share of the sum of all Fisher traces; of the clips if all are 0."""
+    traces = {site: contributions[site].fisher_trace for site in sorted(contributions)}
+    total = math.fsum(traces.values())
+    if total == 0:
+        traces = {site: float(contributions[site].clips) for site in sorted(contributions)}
+        total = math.fsum(traces.values())
+    return {site: trace / total for site, trace in traces.items()}
 
 
 def _own_weight(theta: Theta, site: str) -> float:
@@ -101,12 +123,13 @@ def _checked_sites(contributions: Mapping[str, Contribution]) -> list[str]:
 
 
 def _weighted_sum(
-    contributions: Mapping[str, Contribution], sites: list[str], name: str
+    contributions: Mapping[str, Contribution],
+    weights: Mapping[str, float],
+    sites: list[str],
+    name: str,
 ) -> np.ndarray:
-    """Sum of n_k w_k over `sites` in the order given, float64."""
+    """Sum of weight_k w_k over `sites` in the order given, float64."""
     weighted_sum = np.zeros(contributions[sites[0]].model[name].shape, dtype=np.float64)
     for site in sites:
-        weighted_sum += contributions[site].clips * contributions[site].model[name].astype(
-            np.float64
-        )
+        weighted_sum += weights[site] * contributions[site].model[name].astype(np.float64)
     return weighted_sum

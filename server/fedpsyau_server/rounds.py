@@ -16,19 +16,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedpsyau_model.emotions import CLASS_NAMES
-from fedpsyau_model.errors import QuorumError
+from fedpsyau_model.errors import FedPsyAUError, QuorumError
 from fedpsyau_model.exchange import (
     MalformedMessageError,
     TrainingOrder,
     TrainingReport,
     pack_tensors,
     unpack_tensors,
+    with_others,
 )
 from fedpsyau_model.metrics import uar, uf1
-from fedpsyau_server.fusion import Contribution, Model
+from fedpsyau_server.fusion import Model
 from fedpsyau_server.reply_checks import model_fault, norm_faults, report_fault, update_norm
 from fedpsyau_server.run_folder import ContributionMark, RunFolder
-from fedpsyau_server.strategies import newcomer_model, next_models
+from fedpsyau_server.strategies import newcomer_model, next_models, others_means
 
 log = logging.getLogger(__name__)
 
@@ -158,18 +159,8 @@ class RoundLoop:
         return newcomer_model(self._settings.strategy, self._contributions, self._folder.initial())
 
     def _collect(self, number: int, sent: Mapping[str, Model]) -> _Collected:
-        orders = {
-            site: Order(
-                TrainingOrder(
-                    run_id=self._folder.config.run_id,
-                    round=number,
-                    rounds=self._settings.rounds.rounds,
-                ),
-                pack_tensors(model),
-            )
-            for site, model in sent.items()
-        }
         collected = _Collected()
+        orders = self._orders(number, sent)
         for reply in self._link.exchange(orders, self._settings.rounds.round_seconds):
             self._take(number, reply, sent[reply.site], collected)
             self._folder.log_event(
@@ -186,6 +177,24 @@ class RoundLoop:
             collected.quarantine(site, reason)
             self._folder.log_event("quarantined", round=number, site=site, reason=reason)
         return collected
+
+    def _orders(self, number: int, sent: Mapping[str, Model]) -> dict[str, Order]:
+        """Orders of a round; where sites choose theta, with the mean of the others' models."""
+        others: dict[str, Model] = {}
+        all_clips = 0
+        if self._settings.strategy.chooses_theta:
+            others = others_means(self._contributions)
+            all_clips = sum(each.clips for each in self._contributions.values())
+        order = TrainingOrder(
+            run_id=self._folder.config.run_id,
+            round=number,
+            rounds=self._settings.rounds.rounds,
+            all_clips=all_clips,
+        )
+        return {
+            site: Order(order, pack_tensors(with_others(model, others.get(site, {}))))
+            for site, model in sent.items()
+        }
 
     def _take(self, number: int, reply: Reply, sent: Model, collected: _Collected) -> None:
         site = reply.site
@@ -217,9 +226,14 @@ class RoundLoop:
     def _contribute(self, number: int, collected: _Collected) -> None:
         """Let fresh replies count, and those of silent sites while they are not too old."""
         for site, model in collected.models.items():
-            clips = collected.reports[site].train_clips
-            self._contributions[site] = Contribution(model, clips)
-            self._marks[site] = ContributionMark(round=number, clips=clips)
+            report = collected.reports[site]
+            self._marks[site] = ContributionMark(
+                round=number,
+                clips=report.train_clips,
+                fisher_trace=report.fisher_trace,
+                theta=report.theta,
+            )
+            self._contributions[site] = self._marks[site].contribution(model)
         oldest = number - self._settings.rounds.max_staleness
         for site in [site for site, mark in self._marks.items() if mark.round < oldest]:
             del self._marks[site], self._contributions[site]
@@ -243,6 +257,24 @@ class RoundLoop:
                 for site in answered
             },
         }
+
+
+def run_rounds(folder: RunFolder, link: SiteLink) -> None:
+    """Run the rounds that are left; a run that fails says so in its folder, and raises the cause.
+
+    Raises QuorumError if too few sites take part.
+    """
+    try:
+        RoundLoop(folder, link).run()
+    except Exception as error:
+        known = isinstance(error, FedPsyAUError)
+        folder.finish("failed")
+        folder.log_event(
+            "failed",
+            message=str(error) if known else f"{type(error).__name__}: {error}",
+            exit_code=error.exit_code if isinstance(error, FedPsyAUError) else 1,
+        )
+        raise
 
 
 def _site_record(report: TrainingReport, norm: float) -> dict[str, Any]:

@@ -42,12 +42,21 @@ Status = Literal["running", "completed", "failed", "stopped"]
 
 
 class ContributionMark(BaseModel):
-    """Which reply of a site is its last valid one: its round and its training clips."""
+    """Which reply of a site is its last valid one: its round, and what it counts with.
+
+    clips, fisher_trace, theta: as in `Contribution`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     round: int
     clips: int
+    fisher_trace: float = 0.0
+    theta: float = 0.0
+
+    def contribution(self, model: Model) -> Contribution:
+        """The contribution that this mark and the model it belongs to make."""
+        return Contribution(model, self.clips, self.fisher_trace, self.theta)
 
 
 class RunState(BaseModel):
@@ -139,7 +148,7 @@ class RunFolder:
     def contributions(self) -> dict[str, Contribution]:
         """Last valid reply of every site that has sent one, from disk."""
         return {
-            site: Contribution(self._read_model(self._reply_path(mark.round, site)), mark.clips)
+            site: mark.contribution(self._read_model(self._reply_path(mark.round, site)))
             for site, mark in self.state.contributions.items()
         }
 

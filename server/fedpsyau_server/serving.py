@@ -12,7 +12,7 @@ from typing import Any
 
 from fedpsyau_model import __version__
 from fedpsyau_model.addresses import require_protected
-from fedpsyau_model.errors import FedPsyAUError, FlowerRuntimeError, RunFolderError
+from fedpsyau_model.errors import FedPsyAUError, FlowerRuntimeError, RunFolderError, SettingsError
 from fedpsyau_model.exchange import SCHEMA_VERSION, disagreement
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.event_tail import EventTail
@@ -39,8 +39,20 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
 
     name: the folder's name below ``[server] runs``; default from date and strategy.
     """
+    if settings.strategy.name == "pooled":
+        raise SettingsError(
+            "strategy.name = 'pooled' trains on all sites' clips in one place, which is what a "
+            "federation avoids. Run it with fedpsyau simulate, where all data is on one machine."
+        )
     require_protected(settings.server.listen, "--listen")
     require_free(settings.server.listen)
+    now = datetime.datetime.now(datetime.UTC)
+    name = name or f"{now:%Y%m%d-%H%M%S}-{settings.strategy.name}"
+    return create_run(settings, settings.server.runs / name)
+
+
+def create_run(settings: FederationSettings, path: Path) -> RunFolder:
+    """Make the folder `path` for a new run; RunFolderError if it exists already."""
     from fedpsyau_server.initial_model import initial_model
 
     now = datetime.datetime.now(datetime.UTC)
@@ -53,8 +65,7 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
         sites=settings.server.sites,
         settings=settings.as_dict(),
     )
-    name = name or f"{now:%Y%m%d-%H%M%S}-{settings.strategy.name}"
-    return RunFolder.create(settings.server.runs / name, config, initial_model(settings))
+    return RunFolder.create(path, config, initial_model(settings))
 
 
 def resumed_run(path: Path) -> RunFolder:

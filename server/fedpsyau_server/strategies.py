@@ -1,7 +1,7 @@
 """Strategies: what each site starts the next round from.
 
-All strategies share one round loop (`rounds.py`). Whether a strategy's local training has a
-proximal term is part of what sites agree to: `StrategySettings.proximal`.
+All strategies share one round loop (`rounds.py`). What a strategy does at the site is in
+`fedpsyau_client.procedures`; what travels, in `fedpsyau_model.travelling`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fedpsyau_model.settings import StrategySettings
-from fedpsyau_server.fusion import Contribution, Model, fuse_mean, fuse_personalised
+from fedpsyau_model.settings import AUTO, StrategySettings
+from fedpsyau_server.fusion import (
+    Contribution,
+    Model,
+    fisher_weights,
+    fuse_mean,
+    fuse_personalised,
+)
 
 #: Contributions of a round and the settings -> the next model of every contributing site.
 Fusion = Callable[[Mapping[str, Contribution], StrategySettings], dict[str, Model]]
@@ -28,6 +34,9 @@ class Strategy:
 def _personalised(
     contributions: Mapping[str, Contribution], settings: StrategySettings
 ) -> dict[str, Model]:
+    if settings.theta == AUTO:
+        chosen = {site: contribution.theta for site, contribution in contributions.items()}
+        return fuse_personalised(contributions, chosen)
     return fuse_personalised(contributions, settings.theta)
 
 
@@ -35,6 +44,13 @@ def _mean(
     contributions: Mapping[str, Contribution], settings: StrategySettings
 ) -> dict[str, Model]:
     mean = fuse_mean(contributions)
+    return dict.fromkeys(contributions, mean)
+
+
+def _fisher_mean(
+    contributions: Mapping[str, Contribution], settings: StrategySettings
+) -> dict[str, Model]:
+    mean = fuse_mean(contributions, fisher_weights(contributions))
     return dict.fromkeys(contributions, mean)
 
 
@@ -47,7 +63,13 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "p-fedprox": Strategy(_personalised, "Li et al., ICCV 2025"),
         "fedprox": Strategy(_mean, "Li et al., MLSys 2020"),
         "fedavg": Strategy(_mean, "McMahan et al., AISTATS 2017"),
+        "fedavg-finetune": Strategy(_mean, "Wang et al., 2019"),
+        "fedrep": Strategy(_mean, "Collins et al., ICML 2021"),
+        "fedas": Strategy(_fisher_mean, "Yang et al., CVPR 2024"),
+        "mr-mtl": Strategy(_mean, "Liu et al., NeurIPS 2022"),
+        "ditto": Strategy(_mean, "Li et al., ICML 2021"),
         "local": Strategy(_own, "every site alone"),
+        "pooled": Strategy(_mean, "all clips in one place"),
     }
 )
 
@@ -68,6 +90,16 @@ def next_models(
         return dict(current)
     fused = STRATEGIES[settings.name].fuse(contributions, settings)
     return dict(current) | {site: fused[site] for site in sorted(answered)}
+
+
+def others_means(contributions: Mapping[str, Contribution]) -> dict[str, Model]:
+    """For every contributing site the mean of the others, from which it can choose its theta.
+
+    A site that is the only one has no others and is left out.
+    """
+    if len(contributions) < 2:
+        return {}
+    return fuse_personalised(contributions, 0.0)
 
 
 def newcomer_model(

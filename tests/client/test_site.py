@@ -103,7 +103,7 @@ def site(settings: ClientSettings) -> Iterator[Site]:
 
 
 def order(number: int = 1, run_id: str = "run") -> TrainingOrder:
-    return TrainingOrder(run_id=run_id, round=number, rounds=4)
+    return TrainingOrder(run_id=run_id, round=number, rounds=4, all_clips=0)
 
 
 def test_introduction_names_counts_and_agrees(site: Site) -> None:

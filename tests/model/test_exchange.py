@@ -51,7 +51,7 @@ VALUES: dict[type[Any], dict[str, Any]] = {
     },
     Dismissal: {"reason": "done", "exit_code": 0},
     Acknowledgement: {"partition": "dfme_c1"},
-    TrainingOrder: {"run_id": "r", "round": 1, "rounds": 20},
+    TrainingOrder: {"run_id": "r", "round": 1, "rounds": 20, "all_clips": 0},
     TrainingReport: {
         "partition": "dfme_c1",
         "run_id": "r",
@@ -65,6 +65,8 @@ VALUES: dict[type[Any], dict[str, Any]] = {
         "loss_au": 0.25,
         "loss_au_aux": 0.25,
         "loss_proximal": 0.0,
+        "fisher_trace": 0.0,
+        "theta": 0.0,
         "train_seconds": 0.5,
     },
 }
@@ -95,7 +97,7 @@ def test_what_leaves_a_site_is_this_and_nothing_else() -> None:
         *("train_clips", "test_clips", "synthetic", "refusal", "run_id", "round"),
         *("confusion_received", "confusion_trained"),
         *("loss_total", "loss_emotion", "loss_au", "loss_au_aux", "loss_proximal"),
-        "train_seconds",
+        *("fisher_trace", "theta", "train_seconds"),
     }
 
 
@@ -128,6 +130,9 @@ def test_a_missing_key_is_refused_by_name(kind: Any) -> None:
         (TrainingReport, "loss_total", float("nan")),
         (TrainingReport, "loss_au", float("inf")),
         (TrainingReport, "train_seconds", -0.1),
+        (TrainingReport, "fisher_trace", -0.1),
+        (TrainingReport, "fisher_trace", float("inf")),
+        (TrainingReport, "theta", 1.1),
         (TrainingReport, "confusion_trained", [1, 0, 0, 0.5]),
         (TrainingReport, "confusion_trained", "1001"),
         (TrainingOrder, "round", 0),

@@ -105,7 +105,7 @@ def test_proximal_gradient_and_value_agree_with_autograd():
     gradients = [torch.randn(shape, generator=generator) for shape in shapes]
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient.clone()
-    value = add_proximal_gradient(parameters, received, alpha4=0.3)
+    value = add_proximal_gradient(parameters, received, weight=0.3)
     pairs = list(zip(parameters, received, strict=True))
     term = 0.3 / 2 * sum((w - g).pow(2).sum() for w, g in pairs)
     torch.testing.assert_close(value, term.detach())
@@ -119,5 +119,5 @@ def test_proximal_gradient_and_value_agree_with_autograd():
 def test_at_the_received_model_the_proximal_term_is_zero():
     parameter = torch.ones(4, requires_grad=True)
     parameter.grad = torch.zeros(4)
-    assert add_proximal_gradient([parameter], [torch.ones(4)], alpha4=5.0).item() == 0
+    assert add_proximal_gradient([parameter], [torch.ones(4)], weight=5.0).item() == 0
     assert torch.equal(parameter.grad, torch.zeros(4))

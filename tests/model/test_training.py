@@ -10,7 +10,7 @@ from fedpsyau_model.model_state import state_arrays, trainable_names
 from fedpsyau_model.network import build_network
 from fedpsyau_model.schedules import Epoch
 from fedpsyau_model.settings import LossSettings, NetworkSettings, TrainingSettings
-from fedpsyau_model.training import batches, predict, train
+from fedpsyau_model.training import Pull, batches, predict, train
 
 EPOCH = Epoch(learning_rate=1e-3, prior_weight=1.0)
 
@@ -160,9 +160,8 @@ def test_the_proximal_term_holds_weights_near_the_received_model(make_clips):
 
     def distance(alpha4, received):
         model = network()
-        losses = run(
-            model, clips, (EPOCH,) * 2, loss=LossSettings(alpha4=alpha4), received=received
-        )
+        pull = None if received is None else Pull(received, alpha4)
+        losses = run(model, clips, (EPOCH,) * 2, pull=pull)
         end = state_arrays(model)
         moved = sum(np.sum((end[n] - start[n]) ** 2) for n in trainable_names(model))
         return moved, losses.proximal
@@ -179,7 +178,7 @@ def test_the_proximal_term_holds_weights_near_the_received_model(make_clips):
 def test_the_first_step_feels_no_pull_from_where_it_starts(make_clips):
     clips = make_clips(8)
     start = state_arrays(network())
-    pulled = trained_state(clips, received=start, loss=LossSettings(alpha4=1000.0))
+    pulled = trained_state(clips, pull=Pull(start, 1000.0))
     assert equal(pulled, trained_state(clips))
 
 
@@ -187,8 +186,8 @@ def test_statistics_are_not_pulled_and_need_not_be_received(make_clips):
     model = network()
     weights = {name: state_arrays(model)[name] for name in trainable_names(model)}
     clips = make_clips(16)
-    everything = trained_state(clips, received=state_arrays(model))
-    assert equal(everything, trained_state(clips, received=weights))
+    everything = trained_state(clips, pull=Pull(state_arrays(model), 0.001))
+    assert equal(everything, trained_state(clips, pull=Pull(weights, 0.001)))
 
 
 @pytest.mark.parametrize("change", [None, np.zeros(4, dtype=np.float32)])
@@ -198,14 +197,14 @@ def test_a_received_model_that_does_not_fit_is_refused(make_clips, change):
     if change is not None:
         received["inception.classifier.1.bias"] = change
     with pytest.raises(WeightsMismatchError, match=r"inception\.classifier\.1\.bias"):
-        run(network(), make_clips(4), received=received)
+        run(network(), make_clips(4), pull=Pull(received, 0.001))
 
 
 def test_frozen_parameters_stay_as_they_are(make_clips):
     model = network()
     model.au_branch.requires_grad_(False)
     before = state_arrays(model)
-    run(model, make_clips(8), received=before)
+    run(model, make_clips(8), pull=Pull(before, 0.001))
     after = state_arrays(model)
     frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
     assert frozen

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from fedpsyau_model import __version__
-from fedpsyau_model.exchange import SCHEMA_VERSION, TrainingReport, pack_tensors, unpack_tensors
+from fedpsyau_model.exchange import (
+    SCHEMA_VERSION,
+    TrainingReport,
+    pack_tensors,
+    unpack_tensors,
+    without_others,
+)
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.fusion import Model
 from fedpsyau_server.rounds import Order, Reply
@@ -34,6 +40,8 @@ class PlainSite:
     silent: tuple[int, ...] = ()
     alters: Mapping[int, Callable[[Reply], Reply]] = field(default_factory=dict)
     test_clips: int = 3
+    fisher_trace: float = 0.0
+    theta: float = 0.0
     confusions: Callable[[int], tuple[list[int], list[int]]] = lambda _: (CONFUSION, CONFUSION)
 
 
@@ -44,6 +52,7 @@ class InProcessSites:
         self.sites = sites
         self.sent: dict[int, dict[str, Model]] = {}
         self.waited_for: list[int] = []
+        self.all_clips: list[int] = []
         self._next_round = first_round
 
     def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
@@ -58,6 +67,7 @@ class InProcessSites:
     def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
         number = self._next_round
         self._next_round += 1
+        self.all_clips.append(next(iter(orders.values())).order.all_clips)
         self.sent[number] = {name: unpack_tensors(order.model) for name, order in orders.items()}
         for name in sorted(orders, reverse=True):
             site = self.sites[name]
@@ -69,7 +79,7 @@ class InProcessSites:
 def _trained(name: str, site: PlainSite, order: Order) -> Reply:
     model = {
         key: (tensor + np.asarray(site.step, tensor.dtype)).astype(tensor.dtype)
-        for key, tensor in unpack_tensors(order.model).items()
+        for key, tensor in without_others(unpack_tensors(order.model))[0].items()
     }
     received, trained = site.confusions(order.order.round)
     report = TrainingReport(
@@ -85,6 +95,8 @@ def _trained(name: str, site: PlainSite, order: Order) -> Reply:
         loss_au=0.1 / order.order.round,
         loss_au_aux=0.1 / order.order.round,
         loss_proximal=0.0,
+        fisher_trace=site.fisher_trace,
+        theta=site.theta,
         train_seconds=0.5,
     )
     return Reply(name, report, pack_tensors(model))

@@ -69,6 +69,8 @@ def report(**changes: Any) -> TrainingReport:
         "loss_au": 0.0,
         "loss_au_aux": 0.0,
         "loss_proximal": 0.0,
+        "fisher_trace": 0.0,
+        "theta": 0.0,
         "train_seconds": 1.0,
     }
     return TrainingReport(**values | changes)

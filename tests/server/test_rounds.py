@@ -83,6 +83,25 @@ def test_local_sites_hear_nothing_of_each_other(tmp_path: Path) -> None:
     assert values(folder.models()) == {"a": 3.0, "b": 15.0}
 
 
+def test_with_theta_auto_the_others_mean_comes_along_and_the_choice_counts(
+    tmp_path: Path,
+) -> None:
+    sites = {"a": PlainSite(10, 1.0, theta=1.0), "b": PlainSite(30, 5.0, theta=0.25)}
+    folder, link = run(tmp_path / "run", sites, 2, strategy={"theta": "auto"})
+    # Round 1: w = (1, 5), from which nobody can choose yet; a keeps its own, b is
+    # 0.25 * 5 + 0.75 * 1 = 2, and each is sent what the other has trained.
+    assert link.sent[1]["a"].keys() == {"w"}
+    assert {site: float(model["others/w"][0]) for site, model in link.sent[2].items()} == {
+        "a": 5.0,
+        "b": 1.0,
+    }
+    assert values(link.sent[2]) == {"a": 1.0, "b": 2.0}
+    assert link.all_clips == [0, 40]
+    # Round 2: w = (2, 7): b is 0.25 * 7 + 0.75 * 2.
+    assert values(folder.models()) == {"a": 2.0, "b": 3.25}
+    assert folder.state.contributions["b"].theta == 0.25
+
+
 # Silence and staleness ----------------------------------------------------------------------------
 
 
@@ -105,7 +124,7 @@ def test_a_silent_site_contributes_while_it_is_not_too_old(tmp_path: Path, silen
     assert [models["b"] for models in after] == [2.5] * 5
     marks = [line["contributions"] for line in folder.rounds()]
     assert [sorted(mark) for mark in marks] == [["a", "b"]] * 3 + [["a"]] * 2
-    assert marks[2]["b"] == {"round": 1, "clips": 30}
+    assert marks[2]["b"] == {"round": 1, "clips": 30, "fisher_trace": 0.0, "theta": 0.0}
     line = folder.rounds()[2]
     assert line["answered"] == ["a"]
     assert line["silent"] == ["b"]
@@ -270,20 +289,24 @@ def test_a_site_without_held_out_clips_has_no_score_and_the_line_is_json(tmp_pat
 def eventful_sites() -> dict[str, PlainSite]:
     """Silence over the break, a newcomer after it, and a bad reply right before it."""
     return {
-        "a": PlainSite(11, 0.1),
-        "b": PlainSite(29, 0.31, silent=(3, 4)),
+        "a": PlainSite(11, 0.1, fisher_trace=0.7, theta=0.8),
+        "b": PlainSite(29, 0.31, silent=(3, 4), fisher_trace=1.9, theta=0.3),
         "c": PlainSite(7, -0.17, alters={3: altered_model(not_finite)}),
         "d": PlainSite(5, 0.23, absent=(1, 2, 3)),
     }
 
 
-@pytest.mark.parametrize("strategy", ["p-fedprox", "fedavg", "local"])
+@pytest.mark.parametrize(
+    "strategy",
+    [{"name": "p-fedprox"}, {"theta": "auto"}, {"name": "fedas"}, {"name": "local"}],
+    ids=lambda strategy: "-".join(strategy.values()),
+)
 @pytest.mark.parametrize("last_before_the_break", [1, 3, 5])
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(
-    tmp_path: Path, strategy: str, last_before_the_break: int
+    tmp_path: Path, strategy: dict[str, str], last_before_the_break: int
 ) -> None:
     sections: dict[str, Any] = {
-        "strategy": {"name": strategy},
+        "strategy": strategy,
         "rounds": {"rounds": 6, "min-sites": 1, "max-staleness": 2, "keep-rounds": 1},
     }
     names = ("a", "b", "c", "d")

@@ -9,7 +9,7 @@ import pytest
 
 from fedpsyau_model.settings import StrategySettings
 from fedpsyau_server.fusion import Contribution, Model
-from fedpsyau_server.strategies import STRATEGIES, newcomer_model, next_models
+from fedpsyau_server.strategies import STRATEGIES, newcomer_model, next_models, others_means
 
 
 def settings(name: str, theta: float = 0.9) -> StrategySettings:
@@ -24,6 +24,13 @@ CONTRIBUTIONS = {
     "a": Contribution(model(1.0), 10),
     "b": Contribution(model(2.0), 30),
     "c": Contribution(model(4.0), 60),
+}
+
+#: The same with what FedAS and theta = auto add to them.
+WEIGHED = {
+    "a": Contribution(model(1.0), 10, fisher_trace=6.0, theta=1.0),
+    "b": Contribution(model(2.0), 30, fisher_trace=3.0, theta=0.5),
+    "c": Contribution(model(4.0), 60, fisher_trace=1.0, theta=0.6),
 }
 
 CURRENT = {"a": model(100.0), "b": model(200.0), "c": model(300.0)}
@@ -42,7 +49,10 @@ def test_the_strategies_are_those_that_settings_allow() -> None:
     assert set(STRATEGIES) == set(allowed)
 
 
-@pytest.mark.parametrize("name", ["fedavg", "fedprox"])
+@pytest.mark.parametrize(
+    "name",
+    ["fedavg", "fedprox", "fedavg-finetune", "fedrep", "mr-mtl", "ditto", "pooled"],
+)
 def test_the_mean_goes_to_every_site(name: str) -> None:
     # (10 * 1 + 30 * 2 + 60 * 4) / 100
     assert after(name, {"a", "b", "c"}) == pytest.approx({"a": 3.1, "b": 3.1, "c": 3.1})
@@ -82,3 +92,34 @@ def test_a_newcomer_of_a_run_without_contributions_starts_from_the_initial_model
 def test_a_newcomer_that_trains_alone_sees_nobodys_weights() -> None:
     start = newcomer_model(settings("local"), CONTRIBUTIONS, model(9.0))
     assert start["w"].tolist() == [9.0, 9.0]
+
+
+def test_fedas_weighs_by_fisher_traces_and_not_by_clips() -> None:
+    # (6 * 1 + 3 * 2 + 1 * 4) / 10
+    after = next_models(settings("fedas"), CURRENT, WEIGHED, frozenset("abc"))
+    assert values(after) == pytest.approx({"a": 1.6, "b": 1.6, "c": 1.6})
+
+
+def test_without_any_fisher_information_fedas_weighs_by_clips() -> None:
+    after = next_models(settings("fedas"), CURRENT, CONTRIBUTIONS, frozenset("abc"))
+    assert values(after) == pytest.approx({"a": 3.1, "b": 3.1, "c": 3.1})
+
+
+def test_huge_fisher_traces_do_not_overflow() -> None:
+    huge = {"a": Contribution(model(1.0), 1, fisher_trace=1e307)}
+    huge["b"] = Contribution(model(3.0), 1, fisher_trace=1e307)
+    after = next_models(settings("fedas"), CURRENT, huge, frozenset("ab"))
+    assert values(after)["a"] == pytest.approx(2.0)
+
+
+def test_with_theta_auto_every_site_is_fused_with_its_own() -> None:
+    auto = StrategySettings.model_validate({"theta": "auto"})
+    after = values(next_models(auto, CURRENT, WEIGHED, frozenset("abc")))
+    # a keeps 1. b: 0.5 * 2 + 0.5 * (10 * 1 + 60 * 4)/70. c: 0.6 * 4 + 0.4 * (10 * 1 + 30 * 2)/40.
+    assert after == pytest.approx({"a": 1.0, "b": 1.0 + 0.5 * 250 / 70, "c": 2.4 + 0.4 * 1.75})
+
+
+def test_the_others_mean_leaves_the_site_out() -> None:
+    expected = {"a": (30 * 2 + 60 * 4) / 90, "b": (10 * 1 + 60 * 4) / 70, "c": (10 + 60) / 40}
+    assert values(others_means(CONTRIBUTIONS)) == pytest.approx(expected)
+    assert others_means({"a": CONTRIBUTIONS["a"]}) == {}

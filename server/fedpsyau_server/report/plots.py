@@ -158,7 +158,7 @@ def _figure(tables: RunTables, heading: str, width: float, height: float) -> Fig
     settings = tables.folder.config.federation_settings()
     strategy: str = settings.strategy.name
     if strategy == "p-fedprox":
-        strategy += f", θ {settings.strategy.theta:g}"
+        strategy += f", θ {settings.strategy.theta}"
     synthetic = ", synthetic data" if tables.synthetic else ""
     figure = Figure(
         figsize=(width, height),

@@ -1,0 +1,1 @@
+"""Experiments on one machine: server and sites in one process, without a network."""
