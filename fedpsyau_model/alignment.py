@@ -5,11 +5,14 @@ Yang, Huang, Ye: FedAS: Bridging Inconsistency in Personalized Federated Learnin
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fedpsyau_model.clip_tensors import ClipTensors
+from fedpsyau_model.errors import TrainingDivergedError
 from fedpsyau_model.loss import LossTerms
 from fedpsyau_model.network import AuGatDsi
 from fedpsyau_model.training import Objective, batches
@@ -70,7 +73,9 @@ def fisher_trace(
     respect to all trainable parameters. It is estimated from batches, in the order of the clips:
     of b clips, whose gradients have mean zero at an optimum, b ||mean gradient||^2 estimates the
     same number at a b-th of the cost; batches count by their clips. In eval mode; the model's own
-    mode is restored and its gradients are cleared.
+    mode is restored, and gradients that its parameters hold are left alone.
+
+    Raises TrainingDivergedError if it is not finite.
     """
     was_training = model.training
     model.eval()
@@ -86,4 +91,9 @@ def fisher_trace(
             total += len(batch) * (len(batch) * norm)
     finally:
         model.train(was_training)
+    if not math.isfinite(total):
+        raise TrainingDivergedError(
+            f"The Fisher information of the trained model is {total}: its weights have grown out "
+            "of bounds. Lower training.learning-rate."
+        )
     return total / len(clips)

@@ -73,8 +73,7 @@ def _shown(default: Any) -> str:
 
 def _allowed(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        choices = [_allowed(choice) for choice in schema["anyOf"] if choice.get("type") != "null"]
-        return " or ".join(choices)
+        return " or ".join(_allowed(kind) for kind in schema["anyOf"] if kind.get("type") != "null")
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:

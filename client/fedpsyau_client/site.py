@@ -105,7 +105,7 @@ class Site:
         PriorsFileError for a bad file of the site's own priors,
         SettingsError for a device that is not there, NameTakenError if the site runs already.
         """
-        _require_device(settings.device)
+        require_device(settings.device)
         if settings.threads:
             torch.set_num_threads(settings.threads)
         store = open_feature_store(settings.data / settings.partition)
@@ -372,7 +372,8 @@ def derived_seed(seed: int, partition: str, round_number: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _require_device(device: str) -> None:
+def require_device(device: str) -> None:
+    """Raise SettingsError if torch does not see the device here."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise SettingsError(
             f"device = {device!r}: torch sees no CUDA device here. Use --device cpu, or install "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -40,8 +41,12 @@ def mixture(own: Tensors, others: Tensors, theta: float) -> Tensors:
 
 
 def best_theta(candidates: Sequence[float], cost: Callable[[float], float]) -> float:
-    """The candidate of the lowest cost; of equals the largest, which is the most personal."""
-    return min(candidates, key=lambda theta: (cost(theta), -theta))
+    """The candidate of the lowest cost; of equals the largest, which is the most personal.
+
+    A cost that is not a number is the highest.
+    """
+    costs = {theta: cost(theta) for theta in candidates}
+    return min(costs, key=lambda theta: (math.isnan(costs[theta]), costs[theta], -theta))
 
 
 def mean_cross_entropy(

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from fedpsyau_client.feature_store import open_feature_store
 from fedpsyau_client.settings import ClientSettings
-from fedpsyau_client.site import Site
+from fedpsyau_client.site import Site, require_device
 from fedpsyau_experiments.in_process_link import InProcessLink, TrainingProgress
 from fedpsyau_experiments.pooled import PooledLink
 from fedpsyau_model.exchange import hello
-from fedpsyau_model.settings import FederationSettings
+from fedpsyau_model.settings import FederationSettings, load_settings
 from fedpsyau_server.rounds import SiteLink, run_rounds
 from fedpsyau_server.run_folder import RunFolder
 from fedpsyau_server.serving import create_run, resumed_run
@@ -45,9 +45,11 @@ def simulate(
         it.
     progress: called after every site's training.
 
-    Raises what opening the sites raises (see `Site.open`), JoinRefusedError, or QuorumError.
+    Raises what opening the sites raises (see `Site.open`), SettingsError for an unknown device,
+    JoinRefusedError, or QuorumError.
     """
-    for site in settings.server.sites:  # a site without data must not leave a run folder behind
+    for site in settings.server.sites:  # what is wrong now must not leave a run folder behind
+        require_device(_client_settings(site, run_folder, data_folder, threads, device).device)
         open_feature_store(data_folder / site, verify=False)
     folder = create_run(settings, run_folder)
     return _run(folder, data_folder, threads, device, progress)
@@ -91,6 +93,9 @@ def _run(
     except KeyboardInterrupt:
         folder.finish("stopped")
         raise
+    except Exception:
+        folder.finish("failed")
+        raise
     return folder
 
 
@@ -100,19 +105,25 @@ def _open_sites(
 ) -> Iterator[dict[str, Site]]:
     with ExitStack() as opened:
         yield {
-            partition: opened.enter_context(
-                Site.open(
-                    ClientSettings(
-                        partition=partition,
-                        data=data_folder,
-                        state=folder.path / SITES_FOLDER,
-                        device=device,
-                        threads=threads,
-                    )
-                )
+            site: opened.enter_context(
+                Site.open(_client_settings(site, folder.path, data_folder, threads, device))
             )
-            for partition in folder.config.sites
+            for site in folder.config.sites
         }
+
+
+def _client_settings(
+    site: str, run_folder: Path, data_folder: Path, threads: int, device: str
+) -> ClientSettings:
+    """What a client would be started with. Raises SettingsError for an unknown device."""
+    values = {
+        "partition": site,
+        "data": data_folder,
+        "state": run_folder / SITES_FOLDER,
+        "device": device,
+        "threads": threads,
+    }
+    return load_settings(ClientSettings, flags=values, environment={})
 
 
 def _log_joined(folder: RunFolder, link: SiteLink, synthetic: Mapping[str, bool]) -> None:

@@ -30,7 +30,12 @@ def test_theta_1_is_the_own_model_bit_for_bit() -> None:
 
 @pytest.mark.parametrize(
     ("costs", "best"),
-    [({0.5: 1.0, 0.9: 0.5, 1.0: 2.0}, 0.9), ({0.5: 1.0, 0.9: 1.0, 1.0: 1.0}, 1.0)],
+    [
+        ({0.5: 1.0, 0.9: 0.5, 1.0: 2.0}, 0.9),
+        ({0.5: 1.0, 0.9: 1.0, 1.0: 1.0}, 1.0),
+        ({0.5: float("nan"), 0.9: 3.0, 1.0: float("nan")}, 0.9),
+        ({0.5: float("nan"), 0.9: float("inf"), 1.0: float("nan")}, 0.9),
+    ],
 )
 def test_the_lowest_cost_and_of_equals_the_most_personal(
     costs: dict[float, float], best: float

@@ -52,6 +52,7 @@ def test_a_run_ends_with_its_scores_and_is_complete(tmp_path: Path) -> None:
     [
         (("--strategy", "fedmax"), SettingsError, "'fedrep'"),
         (("--data", "nowhere"), DataNotFoundError, "nowhere"),
+        (("--device", "gpu"), SettingsError, "cuda:N"),
         (("--resume",), RunFolderError, "not a run folder"),
     ],
 )

@@ -6,6 +6,7 @@ import torch
 
 from fedpsyau_model.clip_tensors import ClipTensors
 from fedpsyau_model.errors import TrainingDivergedError, WeightsMismatchError
+from fedpsyau_model.loss import LossTerms
 from fedpsyau_model.model_state import state_arrays, trainable_names
 from fedpsyau_model.network import build_network
 from fedpsyau_model.schedules import Epoch
@@ -266,3 +267,45 @@ def test_clips_whose_shapes_do_not_fit_are_refused(make_clips):
     clips = make_clips(3)
     with pytest.raises(ValueError, match=r"rois must have shape \(3, 65, 3, 5, 5\)"):
         dataclasses.replace(clips, rois=clips.rois[:2])
+
+
+def test_only_the_named_part_is_trained_and_the_rest_is_not_frozen_for_good(make_clips):
+    model = network()
+    model.au_branch.predictor.requires_grad_(False)
+    before = state_arrays(model)
+    trainable = trainable_names(model)
+    head = ("inception.classifier.1.weight", "inception.classifier.1.bias")
+    run(model, make_clips(8), only=head)
+    after = state_arrays(model)
+    assert trainable_names(model) == trainable
+    rest = {name: before[name] for name in trainable if name not in head}
+    assert equal(rest, after)
+    assert not any(equal({name: before[name]}, after) for name in head)
+
+
+def test_parts_are_thawed_after_an_error(make_clips):
+    model, clips = network(), make_clips(8)
+    trainable = trainable_names(model)
+    broken = dataclasses.replace(clips, flow=clips.flow * float("nan"))
+    with pytest.raises(TrainingDivergedError):
+        run(model, broken, only=("inception.classifier.1.bias",))
+    assert trainable_names(model) == trainable
+
+
+def test_another_objective_is_minimised_instead(make_clips):
+    def to_five(model, batch, prior_weight):
+        distance = (model(batch.flow, batch.rois, prior_weight).emotion - 5).square().mean()
+        nothing = torch.zeros(())
+        return LossTerms(distance, nothing, nothing, nothing)
+
+    clips = make_clips(8)
+    losses = []
+    run(
+        network(dropout=0),
+        clips,
+        (EPOCH._replace(learning_rate=0.5),) * 10,  # ten steps of about 0.5 of the bias
+        only=("inception.classifier.1.bias",),
+        objective=to_five,
+        progress=lambda _, means: losses.append(means.total),
+    )
+    assert losses[-1] < losses[0] / 5
