@@ -141,6 +141,6 @@ def _of_store(folder: Path) -> AuSource:
         partition=store.manifest.partition,
         clips=len(store.clips),
         au_sets=tuple(frozenset(aus[row].tolist()) for row in shown),
-        coded=frozenset(AUS),
+        coded=frozenset(store.manifest.coded_aus),
         synthetic=store.manifest.synthetic,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,10 @@ class FeatureStore:
         indices = np.flatnonzero(names != "").astype(np.int64)
         return indices, np.array([position[str(name)] for name in names[indices]], dtype=np.int64)
 
+    def au_known(self) -> npt.NDArray[np.bool_]:
+        """(N, 12), AUs that a coder looked for in each clip; zeros of the others say nothing."""
+        return self.clips.au_known[:, np.newaxis] & np.isin(AUS, self.manifest.coded_aus)
+
 
 def list_partitions(data_dir: Path) -> list[str]:
     """Names of the feature stores under `data_dir`, sorted; half-written ones don't count.
@@ -159,12 +163,14 @@ def write_feature_store(
     flow: npt.ArrayLike,
     rois: npt.ArrayLike,
     preprocessing: Mapping[str, Any],
+    coded_aus: Sequence[int] = AUS,
     replace: bool = False,
 ) -> Manifest:
     """Write a store to `folder`, whose last part must be `partition`, whole or not at all.
 
     flow: (N, 3, 28, 28); rois: (N, 65, 3, 5, 5); stored as float32. Units as in `FeatureStore`.
     preprocessing: how the features were made (flow method, sizes, units); plain JSON values.
+    coded_aus: AUs that the data set's coders looked for, of those in `AUS`.
     replace: put the new store in the place of one that is already there.
 
     Raises OutputExistsError if `folder` is there and `replace` is off, or it is no feature store;
@@ -188,6 +194,7 @@ def write_feature_store(
             dataset=dataset,
             synthetic=synthetic,
             aus=list(AUS),
+            coded_aus=list(coded_aus),
             point_count=POINT_COUNT,
             preprocessing=dict(preprocessing),
             counts=count_clips(clips),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import DataDamagedError, DataNotFoundError, SchemaMismatchError
 from fedpsyau_model.settings import kebab_case
 
@@ -68,6 +69,8 @@ class Manifest(_ManifestPart):
     dataset: str
     synthetic: bool
     aus: list[int]
+    coded_aus: list[int] = list(AUS)
+    """AUs that coders looked for; of the others the zeros in clips.csv say nothing."""
     point_count: int
     preprocessing: dict[str, JsonValue]
     counts: StoreCounts

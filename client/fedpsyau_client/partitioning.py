@@ -42,6 +42,7 @@ def write_partitions(
                 clips=clips_of_rows(store.clips, rows),
                 flow=store.flow[rows],
                 rois=store.rois[rows],
+                coded_aus=store.manifest.coded_aus,
                 preprocessing={
                     **store.manifest.preprocessing,
                     "partitioned": _provenance(store.manifest, number, len(names), seed),

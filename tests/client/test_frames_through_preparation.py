@@ -204,7 +204,7 @@ def test_the_network_learns_from_rendered_faces(tmp_path):
         rois=torch.from_numpy(store.rois.copy()),
         emotion=torch.from_numpy(emotion),
         au=torch.from_numpy(store.clips.aus.astype(np.float32)),
-        au_known=torch.from_numpy(store.clips.au_known),
+        au_known=torch.from_numpy(store.au_known()),
     )
     confusion = np.zeros((3, 3), dtype=np.int64)
     settings = TrainingSettings.model_validate({"batch-size": 16})

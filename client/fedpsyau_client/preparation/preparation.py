@@ -149,14 +149,13 @@ def _write_store(planned: PlannedClips, coded_aus: Sequence[int] | None) -> Mani
         clips=store_labels(planned.records, planned.ids, rows, plan.rule),
         flow=np.stack([result.flow for result in whole]),
         rois=np.stack([result.rois for result in whole]),
-        preprocessing=_provenance(plan, count_reasons(planned.failures), coded_aus),
+        preprocessing=_provenance(plan, count_reasons(planned.failures)),
+        coded_aus=[au for au in AUS if coded_aus is None or au in coded_aus],
         replace=plan.overwrite,
     )
 
 
-def _provenance(
-    plan: Preparation, failed: Mapping[str, int], coded_aus: Sequence[int] | None
-) -> dict[str, Any]:
+def _provenance(plan: Preparation, failed: Mapping[str, int]) -> dict[str, Any]:
     """How the features were made; it travels with the store and names nobody."""
     detected = plan.landmarks is None
     return {
@@ -171,7 +170,6 @@ def _provenance(
         "roi_source": "the clip's own 65 facial points",
         "class_rule": plan.rule,
         "missing_apex": plan.missing_apex,
-        "coded_aus": [au for au in AUS if coded_aus is None or au in coded_aus],
         "failed": dict(failed),
         "flow_units": "pixels of the 28x28 grid, x right, y down, onset to apex",
         "roi_units": "pixels of the 128x128 grid, x right, y down, onset to apex",

@@ -321,7 +321,7 @@ def test_disfa_as_it_is_unpacked(tmp_path, face_frames):
     report = prepare(plan(tmp_path, tmp_path / "out", tmp_path, dataset="disfa"))
     store = open_feature_store(tmp_path / "out" / "lab")
     assert [row.nonzero()[0].tolist() for row in store.clips.aus] == [[8], [0]]
-    assert report.manifest.preprocessing["coded_aus"] == [1, 2, 4, 5, 6, 9, 12, 15, 17]
+    assert report.manifest.coded_aus == [1, 2, 4, 5, 6, 9, 12, 15, 17]
     assert (store.flow[:, 0].mean(axis=(1, 2)) > 0).all()
 
 
