@@ -41,8 +41,9 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
     """
     require_protected(settings.server.listen, "--listen")
     require_free(settings.server.listen)
-    from fedpsyau_server.initial_model import initial_model
+    from fedpsyau_server.initial_model import initial_model, start_checkpoint
 
+    start = start_checkpoint(settings)
     now = datetime.datetime.now(datetime.UTC)
     config = RunConfig(
         run_id=uuid.uuid4().hex,
@@ -52,9 +53,10 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
         started=now.isoformat(timespec="seconds"),
         sites=settings.server.sites,
         settings=settings.as_dict(),
+        start_sha256="" if start is None else start.sha256,
     )
     name = name or f"{now:%Y%m%d-%H%M%S}-{settings.strategy.name}"
-    return RunFolder.create(settings.server.runs / name, config, initial_model(settings))
+    return RunFolder.create(settings.server.runs / name, config, initial_model(settings, start))
 
 
 def resumed_run(path: Path) -> RunFolder:

@@ -18,7 +18,7 @@ from fedpsyau_client.protocols.pictures import plot_confusion, plot_curves, png
 from fedpsyau_client.protocols.plan import Plan
 from fedpsyau_client.protocols.pooled import Pooled, PooledScores, Score, pool, score
 from fedpsyau_client.protocols.seeds import seed_for
-from fedpsyau_client.protocols.train_run import TrainRun
+from fedpsyau_client.protocols.train_run import SUMMARY, TrainRun
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.bootstrap import COVERAGE, RESAMPLES
@@ -101,7 +101,7 @@ def write_outputs(summary: RunSummary) -> tuple[Path, ...]:
     """
     contents: dict[str, str | bytes] = {
         "summary.md": _page(summary),
-        "summary.json": json.dumps(summary_document(summary), indent=2, allow_nan=False) + "\n",
+        SUMMARY: json.dumps(summary_document(summary), indent=2, allow_nan=False) + "\n",
         "folds.csv": _csv(_fold_rows(summary)),
         "predictions.csv": _csv(_prediction_rows(summary)),
         "confusion.png": png(plot_confusion(summary.title, summary.confusion, summary.classes)),
@@ -163,6 +163,11 @@ def score_rows(scores: PooledScores) -> list[tuple[str, Score]]:
 def shown(value: float) -> str:
     """Write a score for a person: four decimals as in the paper, a dash if it is not defined."""
     return "–" if math.isnan(value) else f"{value:.4f}"
+
+
+def signed(value: float) -> str:
+    """Write a difference of scores for a person, with its sign."""
+    return "–" if math.isnan(value) else f"{value:+.4f}"
 
 
 def _score_values(found: Score) -> dict[str, float | None]:

@@ -28,6 +28,10 @@ from fedpsyau_model.checkpoints import write_checkpoint
 from fedpsyau_model.errors import OutputExistsError, RunFolderError, RunsDifferError
 
 _PLAN = "plan.json"
+
+#: Written when all folds are done.
+SUMMARY = "summary.json"
+
 _SHOWN_DIFFERENCES = 6
 
 
@@ -87,6 +91,14 @@ class TrainRun:
             ) from None
         except (OSError, ValidationError, ValueError) as error:
             raise _cannot_read(file, error) from None
+
+    def require_finished(self) -> None:
+        """Raise RunFolderError unless all folds are done."""
+        if not (self.path / SUMMARY).exists():
+            raise RunFolderError(
+                f"The run {self.path} is not finished: there is no {SUMMARY}. Finish it by "
+                "repeating its `fedpsyau train` command with --resume."
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
