@@ -157,6 +157,7 @@ def test_processes_and_order_do_not_change_a_bit(
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.e2e
 def test_a_process_that_dies_is_an_error_and_no_other_is_left(
     finished: RunSummary, twin: Path, tmp_path: Path
 ) -> None:
