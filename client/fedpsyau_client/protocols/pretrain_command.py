@@ -32,7 +32,7 @@ def pretrain(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs.")] = 20,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: that of the settings.")] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Settings, TOML; [network] and [training] count.")
+        Path | None, typer.Option(help="Settings, TOML; [network], [loss] and [training] count.")
     ] = None,
     threads: Annotated[
         int, typer.Option(min=1, help="CPU threads; another number may change the last bits.")

@@ -72,7 +72,8 @@ def pretrain(
     """Train the AU branch and write it as a checkpoint to `out`.
 
     partitions: stores below `data`; none for all. A fifth of the subjects validates; the epoch with
-    their lowest AU loss is kept. settings: [network] and [training] count, and the seed.
+    their lowest AU loss is kept.
+    settings: [network], [training], alpha2, alpha3 and the seed count.
     progress: called after every epoch with its number and the clips trained.
 
     Raises NoLabelledClipsError without AU labels, TooFewSubjectsError for fewer than two subjects,

@@ -87,8 +87,6 @@ def train(
 
     Results are the same whatever --workers is, and a run that was stopped goes on with --resume.
     """
-    from rich.console import Console
-
     from fedpsyau_client.protocols.outputs import summary_document
     from fedpsyau_client.protocols.training_job import Options, train_protocol
     from fedpsyau_model.settings import FederationSettings, load_settings
@@ -112,7 +110,7 @@ def train(
     if as_json:
         typer.echo(json.dumps(summary_document(summary), indent=2))
     else:
-        _print_summary(summary, Console())
+        _print_summary(summary)
 
 
 def _progress_bar() -> Progress:
@@ -165,14 +163,14 @@ def _reporters(bar: Progress, epochs: int) -> tuple[Begin, Report]:
     return begin, report
 
 
-def _print_summary(summary: RunSummary, console: object) -> None:
+def _print_summary(summary: RunSummary) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from fedpsyau_client.protocols.outputs import score_rows, shown
 
-    assert isinstance(console, Console)
+    console = Console()
     table = Table(title=summary.title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("score")
     table.add_column("value", justify="right")

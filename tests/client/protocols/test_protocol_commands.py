@@ -1,4 +1,4 @@
-"""``train``, ``compare`` and ``pretrain`` as real processes: output, exit codes, interruption."""
+"""``train``, ``compare`` and ``pretrain`` as commands: output, mistakes, interruption."""
 
 from __future__ import annotations
 
@@ -8,35 +8,44 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
 
+from fedpsyau_client.protocols.compare_command import app as compare_app
+from fedpsyau_client.protocols.pretrain_command import app as pretrain_app
+from fedpsyau_client.protocols.train_command import app as train_app
 from fedpsyau_model.errors import INTERRUPTED, OutputExistsError, SettingsError
 from fedpsyau_model.process_tree import alive, descendants
 
 COMMAND = (
-    "from fedpsyau_client.protocols.{}_command import app;"
+    "from fedpsyau_client.protocols.train_command import app;"
     "from fedpsyau_model.command_line import run_command;"
     "run_command(app)"
 )
 
 
-def start(command: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMAND.format(command), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"COLUMNS": "120"},
-        start_new_session=True,
-    )
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Commands set the number of torch's threads for their whole process, which is ours here."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
-def run(command: str, *arguments: object) -> tuple[int, str, str]:
-    process = start(command, *arguments)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+def run(app: typer.Typer, *arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def done(app: typer.Typer, *arguments: object) -> Result:
+    result = run(app, *arguments)
+    assert result.exit_code == 0, result.exception
+    return result
 
 
 def training(twin: Path, out: Path, *more: object) -> tuple[object, ...]:
@@ -44,31 +53,36 @@ def training(twin: Path, out: Path, *more: object) -> tuple[object, ...]:
 
 
 def test_pretrain_train_and_compare(twin: Path, tmp_path: Path) -> None:
-    aus = tmp_path / "aus.safetensors"
-    asked = ("--data", twin, "--partition", "dfme_c2", "--epochs", 1, "--out", aus)
-    code, out, err = run("pretrain", *asked)
-    assert code == 0, err
-    assert "always saying the AUs' shares costs" in out
-    code, out, err = run("pretrain", *asked)
-    assert code == OutputExistsError.exit_code
-    assert "--overwrite" in err
+    aus, out = tmp_path / "aus.safetensors", tmp_path / "a"
+    pretraining = ("--data", twin, "--partition", "dfme_c2", "--epochs", 1, "--out", aus)
+    assert "always saying the AUs' shares costs" in _words(done(pretrain_app, *pretraining))
+    again = run(pretrain_app, *pretraining)
+    assert isinstance(again.exception, OutputExistsError)
+    assert "--overwrite" in str(again.exception)
     options = ("--protocol", "holdout", "--start", aus, "--json")
-    code, out, err = run("train", *training(twin, tmp_path / "a", *options))
-    assert code == 0, err
-    assert json.loads(out) == json.loads((tmp_path / "a" / "summary.json").read_text())
-    assert "1 of 1 folds" in err
-    code, out, err = run("compare", tmp_path / "a", tmp_path / "a", "--json")
-    assert code == 0, err
-    differences = {each["score"]: each for each in json.loads(out)["differences"]}
+    trained = done(train_app, *training(twin, out, *options))
+    assert json.loads(trained.stdout) == json.loads((out / "summary.json").read_text())
+    assert "1 of 1 folds" in trained.stderr
+    shown = _words(done(train_app, *training(twin, out, *options[:-1], "--resume")))
+    assert "UF1" in shown
+    assert "fewer than 20 the intervals are too short" in shown
+    compared = json.loads(done(compare_app, out, out, "--json").stdout)
+    differences = {each["score"]: each for each in compared["differences"]}
     assert differences.keys() == {"UF1", "UAR", "accuracy", "F1, mean over AUs"}
     assert differences["UF1"]["p"] == 1
+    assert "Paired bootstrap" in done(compare_app, out, out).stdout
 
 
-def test_mistakes_have_their_exit_codes(twin: Path, tmp_path: Path) -> None:
+def _words(result: Result) -> str:
+    """What was printed, on one line."""
+    return " ".join(result.stdout.split())
+
+
+def test_mistakes_are_errors_of_their_own(twin: Path, tmp_path: Path) -> None:
     asked = training(twin, tmp_path / "run", "--protocol", "loso", "--config", "nowhere.toml")
-    code, _, err = run("train", *asked)
-    assert code == SettingsError.exit_code
-    assert "nowhere.toml" in err
+    error = run(train_app, *asked).exception
+    assert isinstance(error, SettingsError)
+    assert "nowhere.toml" in str(error)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,7 +92,13 @@ def test_a_stopped_training_leaves_no_process_and_a_run_to_go_on_with(
     twin: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     out = tmp_path / "run"
-    process = start("train", *training(twin, out, "--protocol", "loso", "--workers", 2))
+    asked = training(twin, out, "--protocol", "loso", "--workers", 2)
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *map(str, asked)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 120
     while not list(out.glob("folds/*.json")):
         assert process.poll() is None, process.stderr and process.stderr.read()
