@@ -150,13 +150,13 @@ class CheckpointError(FedPsyAUError):
 class SubjectOverlapError(FedPsyAUError):
     """Stores that must not share a subject or a clip do."""
 
-    exit_code = 70
+    exit_code = 53
 
 
 class NoLabelledClipsError(FedPsyAUError):
     """No clip has the labels that the work needs."""
 
-    exit_code = 71
+    exit_code = 54
 
 
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.
