@@ -129,6 +129,18 @@ class FlowerRuntimeError(FedPsyAUError):
     exit_code = 42
 
 
+class RunsDifferError(FedPsyAUError):
+    """Two runs differ in what must be equal, to compare them or to go on with one."""
+
+    exit_code = 43
+
+
+class FoldProcessError(FedPsyAUError):
+    """A process that trained a fold ended without a result."""
+
+    exit_code = 44
+
+
 class WeightsMismatchError(FedPsyAUError):
     """Weights do not fit the network that they should go into."""
 
@@ -139,6 +151,24 @@ class TrainingDivergedError(FedPsyAUError):
     """The loss of local training is no longer a finite number."""
 
     exit_code = 51
+
+
+class CheckpointError(FedPsyAUError):
+    """A checkpoint is missing or damaged."""
+
+    exit_code = 52
+
+
+class SubjectOverlapError(FedPsyAUError):
+    """Stores that must not share a subject or a clip do."""
+
+    exit_code = 53
+
+
+class NoLabelledClipsError(FedPsyAUError):
+    """No clip has the labels that the work needs."""
+
+    exit_code = 54
 
 
 class LandmarkModelError(FedPsyAUError):
