@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -121,7 +122,14 @@ def _start(model: Path | None, log: Path) -> _Worker:
     process = context.Process(
         target=_work, args=(theirs, model, log, os.getpid()), name="prepare", daemon=True
     )
-    process.start()
+    # Ctrl-C reaches the whole group; the parent decides what it means. A process inherits which
+    # signals are blocked, so it is deaf to this one from its first instruction.
+    resource_tracker.ensure_running()  # It would unblock the signal again.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     theirs.close()
     return _Worker(process, ours)
 
@@ -174,8 +182,6 @@ def _end(worker: _Worker) -> None:
 def _work(line: Connection, model: Path | None, log: Path, parent: int) -> None:
     """Life of a worker: take a clip, prepare it, answer; end when nobody is there any more."""
     _die_with(parent)
-    # Ctrl-C reaches the whole group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with log.open("a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 2)
     cv2.setNumThreads(1)

@@ -1,5 +1,6 @@
 """From clips to a feature store with real worker processes: what comes out, and what goes wrong."""
 
+import contextlib
 import csv
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -415,6 +417,25 @@ def test_stopped_in_the_middle_it_leaves_no_process_and_goes_on_later(many_clips
     report = prepare(plan(many_clips, tmp_path))
     assert 1 <= report.resumed < 24
     assert report.manifest.counts.clips == 24
+
+
+def test_a_worker_is_deaf_to_ctrl_c_from_the_start(face_clips, tmp_path, landmark_model):
+    todo = jobs(face_clips, tmp_path, "Anna/secret0", "Anna/secret1")
+    answers = prepared(todo, workers=1, model=landmark_model, log=tmp_path / "workers.log")
+    before = descendants(os.getpid())
+    timer = threading.Timer(0.05, lambda: interrupt_all(before))
+    timer.start()
+    assert dict(answers) == {0: None, 1: None}
+    assert "KeyboardInterrupt" not in (tmp_path / "workers.log").read_text()
+
+
+def interrupt_all(old):
+    """Send SIGINT to the new children for a while, from their birth on."""
+    for _ in range(100):
+        for pid in alive(descendants(os.getpid()) - old):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+        time.sleep(0.01)
 
 
 def test_two_at_once_are_kept_apart(face_clips, tmp_path):
