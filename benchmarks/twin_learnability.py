@@ -157,7 +157,7 @@ def federation(
 
     The same steps as a site and the server take, without the network between them.
     """
-    network = build_network(settings.network, settings.seed)
+    network = build_network(settings.network, settings.seed, settings.shared_priors())
     shared = shared_names(network, settings.strategy.batch_norm)
     initial = state_arrays(network)
     received: dict[str, Mapping[str, np.ndarray]] = {site.name: initial for site in sites}

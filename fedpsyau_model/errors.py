@@ -237,5 +237,23 @@ class FlowNumbersError(ClipError):
     exit_code = 75
 
 
+class PriorsFileError(FedPsyAUError):
+    """A file of priors cannot be read, or its matrices cannot be what they should be."""
+
+    exit_code = 80
+
+
+class NoPriorError(FedPsyAUError):
+    """The clips or answers given are too few for a prior to follow from them."""
+
+    exit_code = 81
+
+
+class StudyResponsesError(FedPsyAUError):
+    """A psychology study's responses are incomplete, repeated, or contradict each other."""
+
+    exit_code = 82
+
+
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.
 INTERRUPTED = 130

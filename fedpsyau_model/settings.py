@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fedpsyau_model.addresses import Address
 from fedpsyau_model.emotions import ClassScheme
 from fedpsyau_model.errors import SettingsError
+from fedpsyau_priors import PUBLISHED, IntrinsicEdges, Priors, own_priors
 
 
 def kebab_case(name: str) -> str:
@@ -57,10 +58,15 @@ class NetworkSettings(Settings):
     global_stream: bool = Field(True, description="Use the global optical-flow stream.")
     graph: bool = Field(True, description="Use the three DPK-GAT graph layers.")
     extrinsic_prior: bool = Field(True, description="Mix the extrinsic prior into the attention.")
+    priors: Literal["published", "file", "site"] = Field(
+        "published",
+        description="Whose priors guide the graphs: the paper's, those in section [priors], or "
+        "each site's own where it has a file of them.",
+    )
     intrinsic_edges: Literal["published", "extended", "complete"] = Field(
         "published",
-        description="Edges of the graphs: as published, with AU4-AU7 added, or all pairs "
-        "(no intrinsic prior).",
+        description="Edges of the graphs: as published (or given), with AU4-AU7 added, or all "
+        "pairs (no intrinsic prior).",
     )
     beta: float = Field(0.3, ge=0, le=1, description="Weight of the extrinsic prior at rho = 1.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout of AP, DPK-GAT and DSI.")
@@ -69,6 +75,68 @@ class NetworkSettings(Settings):
     def _has_a_stream(self) -> Self:
         if not (self.au_branch or self.global_stream):
             raise ValueError("au-branch and global-stream are both off: nothing is left to train")
+        return self
+
+
+Matrix = tuple[tuple[float, ...], ...]
+
+#: Smoothing beyond which every count, of any data set, drowns in it.
+MOST_SMOOTHING = 1e6
+
+#: Characters that a name of priors may have.
+LONGEST_NAME = 200
+
+
+class PriorsSettings(Settings):
+    """Prior knowledge that the sites share (design section 4); what is left out is the paper's.
+
+    ``fedpsyau priors build`` and ``fedpsyau priors study`` write this section.
+    """
+
+    name: str = Field("", max_length=LONGEST_NAME, description="What people call these priors.")
+    cooccurrence: Matrix = Field(
+        (), description="Clips that show both AUs, 12 rows of 12 numbers; empty: those of DFME."
+    )
+    smoothing: float = Field(
+        0, ge=0, le=MOST_SMOOTHING, description="Added to every co-occurrence count."
+    )
+    intrinsic: Matrix = Field(
+        (), description="1 where two AUs go together, 12 rows of 12; empty: as published."
+    )
+
+    @property
+    def given(self) -> bool:
+        """Whether there is anything in this section that differs from the published priors."""
+        return bool(self.cooccurrence or self.intrinsic or self.smoothing)
+
+    def priors(self, intrinsic_edges: IntrinsicEdges = "published") -> Priors:
+        """The priors that this section describes, their edges altered by `intrinsic_edges`."""
+        name = self.name or ("own" if self.given else PUBLISHED)
+        return own_priors(
+            name,
+            cooccurrence=self.cooccurrence or None,
+            smoothing=self.smoothing,
+            coordinated=self.intrinsic or None,
+            intrinsic=intrinsic_edges,
+        )
+
+    @field_validator("name")
+    @classmethod
+    def _is_printable(cls, name: str) -> str:
+        if not name.isprintable():
+            raise ValueError("a name of one line is needed")
+        return name
+
+    @field_validator("cooccurrence", "intrinsic")
+    @classmethod
+    def _has_equal_rows(cls, matrix: Matrix) -> Matrix:
+        if len({len(row) for row in matrix}) > 1:
+            raise ValueError("the rows differ in length")
+        return matrix
+
+    @model_validator(mode="after")
+    def _can_be_used(self) -> Self:
+        self.priors()
         return self
 
 
@@ -181,8 +249,11 @@ class ServerSettings(Settings):
         return sites
 
 
+#: Characters of a value that a message shows.
+_LONGEST_SHOWN = 200
+
 #: Parts of the federation's settings that server and sites must have in common.
-AGREED = ("seed", "network", "loss", "training", "strategy")
+AGREED = ("seed", "network", "priors", "loss", "training", "strategy")
 
 
 class FederationSettings(Settings):
@@ -190,11 +261,30 @@ class FederationSettings(Settings):
 
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number in the run.")
     network: NetworkSettings = NetworkSettings()
+    priors: PriorsSettings = PriorsSettings()
     loss: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
     strategy: StrategySettings = StrategySettings()
     rounds: RoundSettings = RoundSettings()
     server: ServerSettings = ServerSettings()
+
+    @model_validator(mode="after")
+    def _says_whose_priors(self) -> Self:
+        if self.network.priors == "file" and not self.priors.given:
+            raise ValueError(
+                'network.priors is "file", but section [priors] has no matrix: `fedpsyau priors '
+                "build` writes one"
+            )
+        if self.network.priors == "published" and self.priors.given:
+            raise ValueError(
+                'section [priors] has a matrix that would not be used, as network.priors is "'
+                'published": set it to "file"'
+            )
+        return self
+
+    def shared_priors(self) -> Priors:
+        """Priors of every site that does not use its own."""
+        return self.priors.priors(self.network.intrinsic_edges)
 
     def agreement(self) -> dict[str, Any]:
         """The part that server and sites must have in common, as plain values."""
@@ -217,10 +307,18 @@ def agreement_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) ->
     mine, other = _flattened(ours), _flattened(theirs)
     absent = "(absent)"
     return [
-        f"{key}: here {mine.get(key, absent)}, there {other.get(key, absent)}"
+        f"{key}: here {_brief(mine.get(key, absent))}, there {_brief(other.get(key, absent))}"
         for key in sorted(mine.keys() | other.keys())
         if mine.get(key, absent) != other.get(key, absent)
     ]
+
+
+def _brief(value: Any) -> str:
+    """Text of a value; one that is too long for a message (a matrix) is told by its hash."""
+    text = str(value)
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    return f"{text[:20]}... (sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]})"
 
 
 def _flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -323,12 +421,13 @@ def _explain(error: ValidationError, file: Path | None, keys: list[str]) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
+        value = _brief(repr(problem["input"]))
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, keys, n=3)
             meant = f" (did you mean {' or '.join(near)}?)" if near else ""
-            lines.append(f"{key} = {problem['input']!r}: there is no setting of this name{meant}")
+            lines.append(f"{key} = {value}: there is no setting of this name{meant}")
         else:
-            lines.append(f"{key} = {problem['input']!r}: {problem['msg']}")
+            lines.append(f"{key} = {value}: {problem['msg']}")
     source = f" (read from {file})" if file else ""
     return (
         f"Wrong settings{source}: {'; '.join(lines)}. "

@@ -66,6 +66,8 @@ def settings_rows(model: type[Settings], prefix: str = "") -> list[tuple[str, st
 
 
 def _shown(default: Any) -> str:
+    if default is None:
+        return "none"
     return json.dumps(str(default) if isinstance(default, Path) else default)
 
 

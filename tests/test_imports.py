@@ -103,7 +103,8 @@ def command_modules():
 
 def source_of(module):
     package, *rest = module.split(".")
-    return PACKAGES[package].joinpath(*rest).with_suffix(".py")
+    path = PACKAGES[package].joinpath(*rest)
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def torch_is_loaded_after(program):

@@ -27,6 +27,13 @@ def join(
     state: Annotated[
         Path | None, typer.Option(help="Folder for this site's own models. [default: state]")
     ] = None,
+    priors: Annotated[
+        Path | None,
+        typer.Option(
+            help="This site's own priors.json, for federations that let sites use theirs. "
+            "[default: the federation's]"
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="Where the network runs: cpu or cuda:N. [default: cpu]")
     ] = None,
@@ -55,6 +62,7 @@ def join(
             "data": data,
             "superlink": superlink,
             "state": state,
+            "priors": priors,
             "device": device,
             "threads": threads,
             "connect-seconds": connect_seconds,

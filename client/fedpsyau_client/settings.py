@@ -19,6 +19,9 @@ class ClientSettings(Settings):
     state: Path = Field(
         Path("state"), description="Folder for the site's own models, one sub-folder a partition."
     )
+    priors: Path | None = Field(
+        None, description="This site's own priors file, for federations that let sites use theirs."
+    )
     superlink: Address = Field("127.0.0.1:9092", description="Address of the server.")
     device: str = Field("cpu", description="Where the network runs: cpu or cuda:N.")
     threads: int = Field(0, ge=0, description="CPU threads of the network; 0 leaves it to torch.")

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from fedpsyau_client.feature_store import FeatureStore, open_feature_store
+from fedpsyau_client.priors_file import PriorsFile, read_priors_file
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.site_state import SiteState
 from fedpsyau_client.splits import split_by_subject
@@ -45,6 +46,7 @@ from fedpsyau_model.network import AuGatDsi, build_network
 from fedpsyau_model.schedules import epochs_of_round
 from fedpsyau_model.settings import FederationSettings, agreement_hash
 from fedpsyau_model.training import predict, train
+from fedpsyau_priors import Priors
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class _Run:
 
     run_id: str
     settings: FederationSettings
+    priors: Priors
     network: AuGatDsi
     own: Tensors
     """Initial values of the tensors that do not travel."""
@@ -76,6 +79,7 @@ class Site:
         self.state = state
         self._store = store
         self._agreed = agreed
+        self._own_priors = read_priors_file(settings.priors) if settings.priors else None
         self._device = torch.device(settings.device)
         self._run: _Run | None = None
 
@@ -89,6 +93,7 @@ class Site:
         agreed: settings that the site insists on; None takes what the server proposes.
 
         Raises DataNotFoundError, DataDamagedError or SchemaMismatchError for bad data,
+        PriorsFileError for a bad file of the site's own priors,
         SettingsError for a device that is not there, NameTakenError if the site runs already.
         """
         _require_device(settings.device)
@@ -197,13 +202,15 @@ class Site:
     def _load(self, run_id: str, settings: FederationSettings) -> _Run:
         """Load network and data for a run, unless they are loaded already."""
         if self._run is None or self._run.run_id != run_id:
-            network = build_network(settings.network, settings.seed).to(self._device)
+            priors = priors_in_force(settings, self._own_priors)
+            network = build_network(settings.network, settings.seed, priors).to(self._device)
             training, held_out = self._divide(settings)
             state = state_arrays(network)
             travels = set(shared_names(network, settings.strategy.batch_norm))
             self._run = _Run(
                 run_id=run_id,
                 settings=settings,
+                priors=priors,
                 network=network,
                 own={name: tensor for name, tensor in state.items() if name not in travels},
                 training=training,
@@ -244,12 +251,36 @@ class Site:
                 "round": round_number,
                 "agreement_hash": run.settings.agreement_hash(),
                 "settings": run.settings.agreement(),
+                "priors": {"name": run.priors.name, "sha256": run.priors.fingerprint()},
                 "data_sha256": self._store.manifest.files.features.sha256,
                 "synthetic": self._store.manifest.synthetic,
                 "version": __version__,
                 "trained_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
         )
+
+
+def priors_in_force(settings: FederationSettings, own: PriorsFile | None) -> Priors:
+    """Priors that this site's network is built with, said in its log.
+
+    own: the site's own file, which counts only where the federation lets sites use theirs. Its
+    matrices stay at the site: they are neither weights nor part of any message.
+    """
+    if own and settings.network.priors == "site":
+        priors = own.priors(settings.network.intrinsic_edges)
+        log.info("priors of this site's own: %s", _described(priors))
+        return priors
+    priors = settings.shared_priors()
+    log.info("priors of the federation: %s", _described(priors))
+    if own:
+        log.warning("the file of this site's own priors is not used: the federation shares its own")
+    elif settings.network.priors == "site":
+        log.warning("sites may use priors of their own, but this one was given none with --priors")
+    return priors
+
+
+def _described(priors: Priors) -> str:
+    return f"{priors.name} (sha256 {priors.fingerprint()[:12]})"
 
 
 def _evaluate(run: _Run, prior_weight: float) -> np.ndarray:

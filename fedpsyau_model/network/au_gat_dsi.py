@@ -15,7 +15,7 @@ from fedpsyau_model.network.inception import DualStreamInception
 from fedpsyau_model.network.local_regions import LocalFeatureExtractor, SpatialStructureEncoder
 from fedpsyau_model.randomness import seeded_randomness
 from fedpsyau_model.settings import NetworkSettings
-from fedpsyau_priors import GraphPriors, graph_priors
+from fedpsyau_priors import PUBLISHED, GraphPriors, Priors, graph_priors, published_priors
 
 
 class NetworkOutput(NamedTuple):
@@ -87,13 +87,23 @@ class AuBranch(nn.Module):
         return features, self.predictor(features), au_aux
 
 
-def build_network(settings: NetworkSettings, generator_seed: int) -> AuGatDsi:
-    """Build the network with the shipped priors and fresh weights, on the CPU.
+def build_network(
+    settings: NetworkSettings, generator_seed: int, priors: Priors | None = None
+) -> AuGatDsi:
+    """Build the network with fresh weights, on the CPU.
 
-    The same settings and seed give the same bits; torch's global random state is left as it was.
+    priors: what the graphs know beforehand. They may be left out where the settings ask for the
+        published ones; ValueError otherwise.
+
+    The same settings and seed give the same weights, whatever the priors; torch's global random
+    state is left as it was.
     """
+    if priors is None:
+        if settings.priors != PUBLISHED:
+            raise ValueError(f"priors = {settings.priors!r}: the priors must be given")
+        priors = published_priors(settings.intrinsic_edges)
     with seeded_randomness(generator_seed, torch.device("cpu")):
-        return AuGatDsi(settings, graph_priors(settings.intrinsic_edges))
+        return AuGatDsi(settings, graph_priors(priors))
 
 
 def _initialise_convolution(module: nn.Module) -> None:

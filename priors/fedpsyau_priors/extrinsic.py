@@ -43,15 +43,18 @@ def normalise_rows(counts: npt.ArrayLike) -> FloatMatrix:
     return np.asarray(matrix / sums)
 
 
-def attention(region: Region = "whole") -> FloatMatrix:
-    """Derive the published attention of a region (supplement Fig. 4): DFME counts, rows sum to 1.
+def attention(region: Region = "whole", counts: npt.ArrayLike | None = None) -> FloatMatrix:
+    """Derive the attention of a region (supplement Fig. 4): counts whose rows sum to 1.
+
+    counts: (12, 12) co-occurrences, the published DFME ones unless given.
 
     ``"whole"`` is (12, 12); ``"upper"`` and ``"lower"`` are its (6, 6) diagonal blocks, normalised
     again within the block. Not restricted to edges; see `prior_over_edges` for what the network
-    uses.
+    uses. Raises PriorError as `normalise_rows` does.
     """
     inside = region_slice(region)
-    return normalise_rows(cooccurrence_counts()[inside, inside])
+    matrix = cooccurrence_counts() if counts is None else np.asarray(counts)
+    return normalise_rows(matrix[inside, inside])
 
 
 def prior_over_edges(counts: npt.ArrayLike, edges: BoolMatrix) -> FloatMatrix:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedpsyau_priors.extrinsic import Region, prior_over_edges, region_slice
-from fedpsyau_priors.intrinsic import BoolMatrix, IntrinsicEdges, intrinsic_edges
-from fedpsyau_priors.published import cooccurrence_counts
+from fedpsyau_priors.intrinsic import BoolMatrix
+from fedpsyau_priors.priors import Priors
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,20 +33,18 @@ class GraphPriors:
     whole: GraphPrior
 
 
-def graph_priors(intrinsic: IntrinsicEdges = "published") -> GraphPriors:
+def graph_priors(priors: Priors) -> GraphPriors:
     """Edges and extrinsic prior of the three graphs (supplement section 5, design section 3).
 
-    intrinsic: ``"published"`` edges, ``"extended"`` by AU4-AU7, or ``"complete"`` (every pair).
-    The prior is the DFME counts restricted to a graph's AUs and edges, normalised per row.
+    The prior is the counts restricted to a graph's AUs and edges, normalised per row.
     """
-    edges = intrinsic_edges(intrinsic)
-    return GraphPriors(*(_of_region(edges, region) for region in ("upper", "lower", "whole")))
+    return GraphPriors(*(_of_region(priors, region) for region in ("upper", "lower", "whole")))
 
 
-def _of_region(edges: BoolMatrix, region: Region) -> GraphPrior:
+def _of_region(priors: Priors, region: Region) -> GraphPrior:
     inside = region_slice(region)
-    own_edges = edges[inside, inside].copy()
-    own_edges.setflags(write=False)
-    prior = prior_over_edges(cooccurrence_counts()[inside, inside], own_edges).astype(np.float32)
+    edges = priors.edges[inside, inside].copy()
+    edges.setflags(write=False)
+    prior = prior_over_edges(priors.counts[inside, inside], edges).astype(np.float32)
     prior.setflags(write=False)
-    return GraphPrior(own_edges, prior)
+    return GraphPrior(edges, prior)

@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fedpsyau_priors.published import (
+    IntMatrix,
     action_units,
     intrinsic_cross,
     intrinsic_lower,
     intrinsic_upper,
 )
 
-#: As published, with AU4-AU7 added, or every pair (that is, no intrinsic prior).
+#: As published (or as given), with AU4-AU7 added, or every pair (that is, no intrinsic prior).
 IntrinsicEdges = Literal["published", "extended", "complete"]
 
 #: Pairs that ``"extended"`` adds to the published edges, as FACS numbers.
@@ -57,15 +58,18 @@ def published_intrinsic() -> npt.NDArray[np.int64]:
     return union
 
 
-def intrinsic_edges(intrinsic: IntrinsicEdges) -> BoolMatrix:
+def intrinsic_edges(intrinsic: IntrinsicEdges, coordinated: IntMatrix | None = None) -> BoolMatrix:
     """Edges among all AUs: (12, 12) bool, symmetric, the diagonal always set.
 
-    The symmetric closure of `published_intrinsic`, with what `intrinsic` adds to it.
+    coordinated: (12, 12), 1 where two AUs go together, the diagonal set; `published_intrinsic`
+        unless given.
+
+    The symmetric closure of `coordinated`, with what `intrinsic` adds to it.
     """
     aus = action_units()
     if intrinsic == "complete":
         return np.ones((len(aus), len(aus)), dtype=np.bool_)
-    directed = published_intrinsic()
+    directed = published_intrinsic() if coordinated is None else coordinated.copy()
     if intrinsic == "extended":
         for first, second in EXTENDED_PAIRS:
             directed[aus.index(first), aus.index(second)] = 1

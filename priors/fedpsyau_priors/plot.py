@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
+
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
-from fedpsyau_priors.extrinsic import attention
+from fedpsyau_priors.extrinsic import Region, attention, region_slice
+from fedpsyau_priors.heat_map import INK, draw_heat_map, share_text
 from fedpsyau_priors.intrinsic import published_intrinsic
 from fedpsyau_priors.oddities import oddities
 from fedpsyau_priors.published import action_units, intrinsic_upper
 
 _ODD = "#d1495b"
-_INK = "#26323b"
-
-#: Value that would have the darkest colour; above 1, so that no cell is black.
-_FULL = 1.25
-
-#: Above this value a cell is dark, and its number is written in white.
-_DARK = 0.7
 
 
 def plot_priors() -> Figure:
@@ -36,7 +32,7 @@ def plot_priors() -> Figure:
     _draw(left, intrinsic, [[str(cell) for cell in row] for row in intrinsic])
     left.set_title("Intrinsic prior: coordinated (1) or not (0)\nas published, psychology study")
     shares = attention()
-    _draw(right, shares, [[_share(cell) for cell in row] for row in shares])
+    _draw(right, shares, [[share_text(cell) for cell in row] for row in shares])
     right.set_title("Extrinsic prior: share of AU co-occurrence\nDFME, each row sums to 1")
     found = oddities()
     for axes in (left, right):
@@ -52,33 +48,33 @@ def plot_priors() -> Figure:
     return figure
 
 
-def _draw(axes: Axes, matrix: npt.NDArray[np.generic], texts: list[list[str]]) -> None:
-    labels = [f"AU{au}" for au in action_units()]
-    axes.imshow(matrix, cmap="Blues", vmin=0, vmax=_FULL)
-    for position in (axes.xaxis, axes.yaxis):
-        position.set_ticks(range(len(labels)), labels=labels)
-        position.set_tick_params(length=0, labelsize=10)
-    axes.xaxis.tick_top()
-    for row, cells in enumerate(texts):
-        for column, text in enumerate(cells):
-            color = "white" if float(matrix[row, column]) > _DARK else _INK
-            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
-    _draw_grid(axes, len(labels))
+def _draw(axes: Axes, matrix: npt.NDArray[Any], texts: list[list[str]]) -> None:
+    draw_heat_map(axes, matrix, texts, action_units(), upper=len(intrinsic_upper()))
 
 
-def _draw_grid(axes: Axes, count: int) -> None:
-    """White lines between cells, a broad one between the upper and the lower face."""
-    for edge in np.arange(0.5, count - 1):
-        axes.axhline(edge, color="white", linewidth=1)
-        axes.axvline(edge, color="white", linewidth=1)
-    middle = len(intrinsic_upper()) - 0.5
-    axes.axhline(middle, color="white", linewidth=6)
-    axes.axvline(middle, color="white", linewidth=6)
-    axes.spines[:].set_color(_INK)
-    axes.text(count - 0.4, middle / 2, "upper face", rotation=270, va="center", color=_INK)
-    axes.text(
-        count - 0.4, (middle + count) / 2, "lower face", rotation=270, va="center", color=_INK
+def plot_attention(counts: npt.ArrayLike, source: str) -> Figure:
+    """Draw the attention of the whole face and of its halves that follows from counts (12, 12).
+
+    source: what the counts come from, for the title.
+    """
+    figure = Figure(figsize=(13, 7.6), layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.9, 1))
+    panels: tuple[tuple[Region, SubplotSpec], ...] = (
+        ("whole", grid[:, 0]),
+        ("upper", grid[0, 1]),
+        ("lower", grid[1, 1]),
     )
+    for region, place in panels:
+        axes = figure.add_subplot(place)
+        shares = attention(region, counts)
+        aus = action_units()[region_slice(region)]
+        upper = len(intrinsic_upper()) if region == "whole" else 0
+        draw_heat_map(
+            axes, shares, [[share_text(cell) for cell in row] for row in shares], aus, upper
+        )
+        axes.set_title(f"{region} face")
+    figure.suptitle(f"Share of AU co-occurrence, each row sums to 1\n{source}", color=INK)
+    return figure
 
 
 def _frame(axes: Axes, pair: tuple[int, int]) -> None:
@@ -86,9 +82,3 @@ def _frame(axes: Axes, pair: tuple[int, int]) -> None:
     for row, column in ((first, second), (second, first)):
         corner = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=_ODD, linewidth=2.5, zorder=3))
-
-
-def _share(value: float) -> str:
-    """Two decimals without the leading zero; nothing for what would read .00."""
-    text = f"{value:.2f}"
-    return "" if text == "0.00" else text.removeprefix("0")

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from fedpsyau_client.app import SiteApp
 from fedpsyau_client.feature_store import ClipTable, write_feature_store
+from fedpsyau_client.priors_file import PriorsFile
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.site import Site, derived_seed
 from fedpsyau_client.site_state import SiteState
@@ -23,6 +24,7 @@ from fedpsyau_model.errors import (
     DataNotFoundError,
     JoinRefusedError,
     NameTakenError,
+    PriorsFileError,
     SettingsError,
     WeightsMismatchError,
 )
@@ -39,6 +41,7 @@ from fedpsyau_model.exchange import (
 from fedpsyau_model.model_state import shared_names, state_arrays
 from fedpsyau_model.network import build_network
 from fedpsyau_model.settings import FederationSettings
+from fedpsyau_priors import graph_priors, published_priors
 
 PARTITION = "clinic_1"
 CLIPS = 40
@@ -52,7 +55,7 @@ def federation(**sections: Changes) -> FederationSettings:
 
 
 def initial(settings: FederationSettings) -> dict[str, np.ndarray]:
-    network = build_network(settings.network, settings.seed)
+    network = build_network(settings.network, settings.seed, settings.shared_priors())
     arrays = state_arrays(network)
     return {name: arrays[name] for name in shared_names(network, settings.strategy.batch_norm)}
 
@@ -220,6 +223,91 @@ def test_a_model_of_another_network_is_refused(site: Site) -> None:
     wrong.pop(next(iter(wrong)))
     with pytest.raises(WeightsMismatchError, match="missing"):
         site.train(order(), pack_tensors(wrong))
+
+
+# The site's own priors
+
+#: Twelve AUs that occur alone: each attends to itself, once its own prior weighs fully.
+OWN_COUNTS = tuple(tuple(5 * int(i == j) for j in range(12)) for i in range(12))
+
+
+@pytest.fixture
+def own_priors(tmp_path: Path) -> Path:
+    file = tmp_path / "priors.json"
+    file.write_text(PriorsFile(name="clinic 1", cooccurrence=OWN_COUNTS).to_json())
+    return file
+
+
+def prior_buffers(site: Site) -> list[np.ndarray]:
+    assert site._run is not None
+    relations = site._run.network.au_branch.relations
+    return [graph.prior.numpy() for graph in (relations.upper, relations.lower, relations.whole)]
+
+
+def test_a_sites_own_priors_survive_an_exchange_and_stay_at_the_site(
+    settings: ClientSettings, own_priors: Path
+) -> None:
+    chosen = federation(network={"priors": "site"})
+    # The server's model is built with the shared priors, and still fits.
+    model = pack_tensors(initial(chosen))
+    with Site.open(settings.model_copy(update={"priors": own_priors})) as site:
+        site.introduce(hello(chosen, "run"))
+        report, trained = site.train(order(1), model)
+        site.train(order(2), trained)
+        for found, size in zip(prior_buffers(site), (6, 6, 12), strict=True):
+            np.testing.assert_array_equal(found, np.eye(size, dtype=np.float32))
+        kept = load_file(site.state.personal_model)
+        own = json.loads((settings.state / PARTITION / "personal.json").read_text())["priors"]
+    assert own["name"] == "clinic 1"
+    assert own["sha256"] != published_priors().fingerprint()
+    assert own["sha256"] not in report.model_dump_json()
+    for tensors in (unpack_tensors(trained), kept):
+        assert not any(name.endswith((".prior", ".edges")) for name in tensors)
+
+
+def test_own_priors_change_what_is_learned(settings: ClientSettings, own_priors: Path) -> None:
+    chosen = federation(network={"priors": "site"})
+    model = pack_tensors(initial(chosen))
+    trained = []
+    for priors in (None, own_priors):
+        with Site.open(settings.model_copy(update={"priors": priors})) as site:
+            site.introduce(hello(chosen, "run"))
+            trained.append(site.train(order(), model)[1])
+    assert trained[0] != trained[1]
+
+
+@pytest.mark.parametrize(("priors", "word"), [("published", "not used"), ("site", "given none")])
+def test_shared_priors_are_used_where_own_ones_are_not_in_force(
+    settings: ClientSettings,
+    own_priors: Path,
+    caplog: pytest.LogCaptureFixture,
+    priors: str,
+    word: str,
+) -> None:
+    given = own_priors if priors == "published" else None
+    with Site.open(settings.model_copy(update={"priors": given})) as site:
+        site.introduce(hello(federation(network={"priors": priors}), "run"))
+        expected = graph_priors(published_priors())
+        found = prior_buffers(site)
+    np.testing.assert_array_equal(found[2], expected.whole.prior)
+    assert any(word in record.message for record in caplog.records)
+    assert str(own_priors) not in caplog.text
+
+
+def test_priors_that_the_federation_shares_reach_every_site(site: Site) -> None:
+    chosen = federation(
+        network={"priors": "file"}, priors={"name": "ours", "cooccurrence": OWN_COUNTS}
+    )
+    site.introduce(hello(chosen, "run"))
+    np.testing.assert_array_equal(prior_buffers(site)[0], np.eye(6, dtype=np.float32))
+
+
+def test_a_bad_file_of_priors_stops_the_site_before_it_joins(
+    settings: ClientSettings, tmp_path: Path
+) -> None:
+    broken = settings.model_copy(update={"priors": tmp_path / "nowhere.json"})
+    with pytest.raises(PriorsFileError, match="no file of priors"), Site.open(broken):
+        pass
 
 
 def test_missing_data_leaves_no_state_behind(settings: ClientSettings, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpsyau_model.network.graph_attention import AttentionLayer, AuRelations, DpkGat, attention
-from fedpsyau_priors import GraphPrior, graph_priors
+from fedpsyau_priors import GraphPrior, graph_priors, published_priors
 
 EDGES = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 1, 1]], dtype=torch.bool)
 PRIOR = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.2, 0.6], [0.0, 0.9, 0.1]])
@@ -90,17 +90,17 @@ def test_a_node_without_neighbours_ignores_the_others():
 
 def test_the_extrinsic_prior_fades_with_its_weight():
     features = torch.randn(2, 12, 25)
-    graphs = AuRelations(graph_priors(), beta=0.3, dropout=0.5).eval()
+    graphs = AuRelations(graph_priors(published_priors()), beta=0.3, dropout=0.5).eval()
     full, faded = graphs(features, 1.0), graphs(features, 0.0)
     assert not torch.allclose(full, faded, atol=1e-5)
-    without = AuRelations(graph_priors(), beta=0.0, dropout=0.5).eval()
+    without = AuRelations(graph_priors(published_priors()), beta=0.0, dropout=0.5).eval()
     without.load_state_dict(graphs.state_dict())
     torch.testing.assert_close(without(features, 1.0), faded)
 
 
 @pytest.mark.parametrize("graph", ["upper", "lower", "whole"])
 def test_shipped_priors_are_what_attention_asks_for(graph):
-    prior = getattr(graph_priors(), graph)
+    prior = getattr(graph_priors(published_priors()), graph)
     assert prior.edges.diagonal().all()
     assert (prior.prior[~prior.edges] == 0).all()
     np.testing.assert_allclose(prior.prior.sum(axis=1), 1, atol=1e-6)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,7 @@ from fedpsyau_model.network.au_features import AuFeatureExtractor
 from fedpsyau_model.network.inception import DualStreamInception, InceptionStream
 from fedpsyau_model.network.local_regions import LocalFeatureExtractor, SpatialStructureEncoder
 from fedpsyau_model.settings import LossSettings, NetworkSettings
-from fedpsyau_priors import graph_priors
+from fedpsyau_priors import graph_priors, own_priors, published_priors
 
 ABLATIONS = [
     {},
@@ -187,6 +188,19 @@ def test_a_prior_weight_out_of_range_is_refused(full, make_clips, weight):
 
 def test_the_network_takes_priors_of_a_users_own(make_clips):
     clips = make_clips(2)
-    model = AuGatDsi(NetworkSettings(), graph_priors("complete"))
+    model = AuGatDsi(NetworkSettings(), graph_priors(published_priors("complete")))
     assert model.au_branch.relations.whole.edges.all()
     assert model(clips.flow, clips.rois, 1.0).au.shape == (2, 12)
+
+
+def test_priors_change_what_is_computed_but_no_weight(make_clips):
+    clips = make_clips(2)
+    settings = NetworkSettings(priors="site")
+    with pytest.raises(ValueError, match="must be given"):
+        build_network(settings, 1)
+    alone = own_priors("alone", coordinated=np.eye(12, dtype=int))
+    first, second = (build_network(settings, 1, each) for each in (published_priors(), alone))
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, second.state_dict()[name])
+    outputs = [model.eval()(clips.flow, clips.rois, 1.0).au for model in (first, second)]
+    assert not torch.equal(*outputs)

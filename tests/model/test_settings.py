@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedpsyau_model.errors import SettingsError
@@ -12,10 +14,12 @@ from fedpsyau_model.settings import (
     DEFAULT_SITES,
     FederationSettings,
     agreement_differences,
+    agreement_hash,
     dotted_keys,
     environment_name,
     load_settings,
 )
+from fedpsyau_priors import published_priors
 
 
 def load(
@@ -32,9 +36,15 @@ def load(
     return load_settings(FederationSettings, file, dotted, environment or {})
 
 
+PRIORS_IN_USE: dict[str, Any] = {"network": {"priors": "site"}}
+
+
 def changed(key: str, value: Any) -> FederationSettings:
     section, _, name = key.rpartition(".")
-    return FederationSettings.model_validate({section: {name: value}} if section else {key: value})
+    values = {section: {name: value}} if section else {key: value}
+    if section == "priors":  # they are only allowed where they are used
+        values = PRIORS_IN_USE | values
+    return FederationSettings.model_validate(values)
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -181,9 +191,14 @@ OTHER_VALUES: dict[str, Any] = {
     "network.global-stream": False,
     "network.graph": False,
     "network.extrinsic-prior": False,
+    "network.priors": "site",
     "network.intrinsic-edges": "complete",
     "network.beta": 0.2,
     "network.dropout": 0.4,
+    "priors.name": "the others",
+    "priors.cooccurrence": [[1.0] * 12] * 12,
+    "priors.smoothing": 0.5,
+    "priors.intrinsic": [[1.0] * 12] * 12,
     "loss.alpha1": 0.7,
     "loss.alpha2": 0.3,
     "loss.alpha3": 0.3,
@@ -219,13 +234,11 @@ def test_other_values_are_known_for_every_key() -> None:
 @pytest.mark.parametrize("key", OTHER_VALUES)
 def test_the_hash_changes_with_what_is_agreed_and_with_nothing_else(key: str) -> None:
     settings = changed(key, OTHER_VALUES[key])
-    assert settings != FederationSettings()
+    before = FederationSettings.model_validate(PRIORS_IN_USE if key.startswith("priors") else {})
+    assert settings != before
     agreed = key.split(".")[0] not in ("rounds", "server")
-    assert (settings.agreement_hash() != FederationSettings().agreement_hash()) == agreed
-    assert (
-        bool(agreement_differences(settings.agreement(), FederationSettings().agreement()))
-        == agreed
-    )
+    assert (settings.agreement_hash() != before.agreement_hash()) == agreed
+    assert bool(agreement_differences(settings.agreement(), before.agreement())) == agreed
 
 
 def test_the_hash_is_of_values_not_of_spelling(tmp_path: Path) -> None:
@@ -256,3 +269,65 @@ def test_differences_name_the_key_and_both_values() -> None:
 )
 def test_which_strategies_have_a_proximal_term(name: str, proximal: bool) -> None:
     assert changed("strategy.name", name).strategy.proximal is proximal
+
+
+# Priors -------------------------------------------------------------------------------------------
+
+#: Twelve AUs that occur once, alone.
+ALONE = [[float(i == j) for j in range(12)] for i in range(12)]
+
+
+def with_priors(whose: str, **priors: Any) -> FederationSettings:
+    return FederationSettings.model_validate({"network": {"priors": whose}, "priors": priors})
+
+
+def test_priors_of_a_file_are_used_and_what_it_leaves_out_is_published() -> None:
+    shared = with_priors("file", name="ours", cooccurrence=ALONE, smoothing=0.5).shared_priors()
+    assert shared.name == "ours"
+    assert shared.counts[0, :2].tolist() == [1.5, 0.5]
+    assert (shared.edges == published_priors().edges).all()
+    shared = with_priors("file", intrinsic=ALONE).shared_priors()
+    assert (shared.counts == published_priors().counts).all()
+    assert (shared.edges == np.eye(12, dtype=bool)).all()
+
+
+def test_what_is_done_to_the_edges_is_done_to_those_of_a_file_too() -> None:
+    for whose, count in (("published", 12), ("extended", 14), ("complete", 144)):
+        settings = FederationSettings.model_validate(
+            {
+                "network": {"priors": "file", "intrinsic-edges": whose},
+                "priors": {"intrinsic": ALONE},
+            }
+        )
+        assert settings.shared_priors().edges.sum() == count
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[network]\npriors = "file"', 'network.priors is "file", but section'),
+        (f"[priors]\ncooccurrence = {ALONE}", 'set it to "file"'),
+        ("[priors]\ncooccurrence = [[1, 2], [2]]", "rows differ in length"),
+        ("[priors]\ncooccurrence = [[1, 2], [2, 1]]", r"shape \(2, 2\)"),
+        (f"[priors]\nintrinsic = {[[0.5] * 12] * 12}", "nothing but 0 and 1"),
+        (f"[priors]\ncooccurrence = {[[0] * 12] * 12}", "No clip shows AU1"),
+        (f"[priors]\ncooccurrence = {[[-1] * 12] * 12}", "not negative"),
+        ("[priors]\nsmoothing = -1", "greater than or equal to 0"),
+    ],
+)
+def test_priors_that_cannot_be_used_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=message) as refusal:
+        load(text, tmp_path)
+    assert len(str(refusal.value)) < 1500  # no matrix is printed in full
+
+
+def test_sites_with_other_matrices_do_not_agree() -> None:
+    ours, theirs = (
+        with_priors("file", cooccurrence=(np.array(ALONE) * factor).tolist()).agreement()
+        for factor in (1, 2)
+    )
+    (difference,) = agreement_differences(ours, theirs)
+    assert re.fullmatch(
+        r"priors\.cooccurrence: here .*sha256 \w{12}\), there .*sha256 \w{12}\)", difference
+    )
+    assert agreement_hash(ours) != agreement_hash(theirs)

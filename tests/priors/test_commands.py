@@ -5,8 +5,8 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 import fedpsyau_priors as priors
+from fedpsyau_client.priors_commands import app
 from fedpsyau_model.errors import OutputExistsError, OutputWriteError
-from fedpsyau_model.priors_commands import app
 
 
 def run(*arguments):

@@ -15,6 +15,7 @@ from sklearn.metrics import f1_score, recall_score
 from typer.testing import CliRunner
 
 from fedpsyau_model.errors import RunFolderError
+from fedpsyau_priors import Priors, own_priors, published_priors
 from fedpsyau_server.report.command import app
 from fedpsyau_server.report.files import write_report
 from fedpsyau_server.report.rows import site_rows, summary_rows
@@ -186,6 +187,40 @@ def test_csv_json_and_page_say_the_same(tmp_path: Path) -> None:
     assert f"| big | 2 | 200 | 100 | {by_scikit(RECEIVED['big'])[0]:.3f} |" in page
     for picture in (files.curves, files.confusion, files.losses):
         assert f"]({picture.name})" in page
+
+
+#: Twelve AUs that occur alone.
+ALONE = [[int(i == j) for j in range(12)] for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected", "sentence"),
+    [
+        ({}, published_priors(), "Priors: published (sha256 {}"),
+        (
+            {"network": {"priors": "file"}, "priors": {"name": "ours", "cooccurrence": ALONE}},
+            own_priors("ours", cooccurrence=ALONE),
+            "Priors: ours (sha256 {}",
+        ),
+        (
+            {"network": {"priors": "site"}},
+            published_priors(),
+            "each site's own where it has a file of them, else published (sha256 {}",
+        ),
+    ],
+)
+def test_the_report_says_whose_priors_are_in_force(
+    tmp_path: Path, sections: dict[str, Any], expected: Priors, sentence: str
+) -> None:
+    names = ("small", "big")
+    folder = new_run(tmp_path / "run", names, rounds={"rounds": 1}, **sections)
+    RoundLoop(folder, InProcessSites({name: sites()[name] for name in names})).run()
+    files = write_report(RunFolder.open(tmp_path / "run"))
+    assert sentence.format(expected.fingerprint()[:12]) in files.page.read_text()
+    assert json.loads(files.sites_json.read_text())["priors"] == {
+        "whose": sections.get("network", {}).get("priors", "published"),
+        "shared": {"name": expected.name, "sha256": expected.fingerprint()},
+    }
 
 
 def test_every_round_and_site_has_a_row(tmp_path: Path) -> None:

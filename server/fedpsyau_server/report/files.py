@@ -95,10 +95,16 @@ def _kinds(tables: RunTables) -> list[Row]:
 
 def _sites_document(tables: RunTables) -> dict[str, Any]:
     config, last, worst = tables.folder.config, tables.last, tables.last.worst()
+    settings = config.federation_settings()
+    shared = settings.shared_priors()
     return {
         "run_id": config.run_id,
         "version": config.version,
         "agreement_hash": config.agreement_hash,
+        "priors": {
+            "whose": settings.network.priors,
+            "shared": {"name": shared.name, "sha256": shared.fingerprint()},
+        },
         "status": tables.folder.state.status,
         "round": last.number,
         "rounds": tables.planned,

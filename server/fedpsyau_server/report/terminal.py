@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.report.rows import Row, round_rows, site_rows, summary_rows
 from fedpsyau_server.report.tables import RunTables, read_tables
 from fedpsyau_server.run_folder import RunFolder
@@ -69,6 +70,7 @@ def notes(tables: RunTables) -> list[str]:
         "training, and of the trained one. The mean counts every site the same; the pooled scores "
         "come from the sum of all confusion counts."
     ]
+    found.append(_priors_note(tables.folder.config.federation_settings()))
     late = [site for site in tables.sites if tables.last.part(site) != "answered"]
     if late:
         found.append(
@@ -83,6 +85,14 @@ def notes(tables: RunTables) -> list[str]:
 def number(value: float | None) -> str:
     """Three decimals; a dash for nothing."""
     return "–" if value is None else f"{value:.3f}"
+
+
+def _priors_note(settings: FederationSettings) -> str:
+    shared = settings.shared_priors()
+    named = f"{shared.name} (sha256 {shared.fingerprint()[:12]})"
+    if settings.network.priors == "site":
+        return f"Priors: each site's own where it has a file of them, else {named}."
+    return f"Priors: {named}."
 
 
 def _why_late(tables: RunTables, site: str) -> str:

@@ -1,25 +1,14 @@
-"""``fedpsyau priors``: look at the prior knowledge that guides the graphs.
-
-The commands stand here and not beside the matrices, because `fedpsyau_priors` imports nothing of
-ours and so cannot know the frame of the commands.
-"""
+"""``fedpsyau priors show``: the published matrices in the terminal."""
 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fedpsyau_model.command_line import new_app
-from fedpsyau_model.errors import OutputExistsError, OutputWriteError
-
 if TYPE_CHECKING:
     from rich.table import Table
-
-app = new_app("Show or plot the prior knowledge of which action units go together.")
 
 MatrixName = Literal["intrinsic", "cooccurrence", "attention"]
 
@@ -29,11 +18,7 @@ _TITLES: dict[MatrixName, str] = {
     "attention": "Extrinsic prior: DFME counts, each row divided by its sum",
 }
 
-#: File types that the plot can be saved as.
-PLOT_TYPES: tuple[str, ...] = (".png", ".pdf", ".svg")
 
-
-@app.command()
 def show(
     matrix: Annotated[MatrixName, typer.Option(help="Which matrix.")] = "intrinsic",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -58,40 +43,6 @@ def show(
     console.print(_table(matrix, rows, [oddity.pair for oddity in found]))
     for oddity in found:
         console.print(f"* {oddity.note}", style="yellow", highlight=False)
-
-
-@app.command()
-def plot(
-    out: Annotated[
-        Path, typer.Option(help=f"File to write, {', '.join(PLOT_TYPES)}.", metavar="FILE")
-    ],
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file.")] = False,
-) -> None:
-    """Draw the intrinsic and the extrinsic prior side by side."""
-    if out.suffix.lower() not in PLOT_TYPES:
-        raise typer.BadParameter(
-            f"{out} must end in one of {', '.join(PLOT_TYPES)}.", param_hint="--out"
-        )
-    if out.exists() and not replace:
-        raise OutputExistsError(
-            f"{out} is already there and was left as it is. Give another name, or --replace."
-        )
-    from fedpsyau_priors.plot import plot_priors
-
-    unfinished = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        plot_priors().savefig(unfinished, format=out.suffix[1:].lower(), dpi=150)
-        unfinished.replace(out)
-    except OSError as error:
-        raise OutputWriteError(
-            f"{out} cannot be written: {error.strerror or error}. Check free space and "
-            "permissions, or give another place."
-        ) from error
-    finally:
-        with suppress(OSError):  # it is gone after a success, and never was where mkdir failed
-            unfinished.unlink()
-    typer.echo(f"Wrote {out}")
 
 
 def _values(matrix: MatrixName) -> list[list[Any]]:
