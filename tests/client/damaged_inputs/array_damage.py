@@ -1,4 +1,4 @@
-"""Damage to archives of arrays (.npz): wrong shapes, types and numbers, and code in place of numbers."""
+"""Damage to archives of arrays (.npz): wrong shapes, types and numbers, and code among them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from damaged_inputs.file_damage import Damage
 
 Arrays = dict[str, Any]

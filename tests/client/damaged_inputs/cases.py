@@ -8,22 +8,22 @@ import time
 import traceback
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
-from damaged_inputs.file_damage import Damage
 
+from damaged_inputs.file_damage import Damage
 from fedpsyau_client.feature_store import open_feature_store
 from fedpsyau_model.errors import FedPsyAUError
 
 SEED = 20_250_301
 
 #: A case that takes longer hangs. The slowest takes a second on an idle core.
-CASE_SECONDS = 5.0
+CASE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Reader:
     read: reads it; may write feature stores into the second path, which does not exist yet.
     damage: what can happen to the input, by name.
     cases: how many of the thousand damaged inputs are for this reader.
+    first: number of its first case; damage goes round by the numbers.
     """
 
     name: str
@@ -41,6 +42,12 @@ class Reader:
     write: Callable[[Path, np.random.Generator], Path]
     read: Callable[[Path, Path], object]
     damage: Mapping[str, Damage]
+    first: int = 0
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of its cases."""
+        return range(self.first, self.first + self.cases)
 
 
 @dataclass
@@ -69,7 +76,7 @@ class TookTooLongError(BaseException):
     """The case did not end; no handler of the code under test may catch this."""
 
 
-def run_reader(reader: Reader, numbers: Iterator[int] | range, folder: Path) -> Tally:
+def run_reader(reader: Reader, numbers: Sequence[int], folder: Path) -> Tally:
     """Run cases of one reader by their numbers, each in a folder of its own."""
     tally = Tally()
     for number in numbers:

@@ -23,7 +23,7 @@ ODD_NAMES = {
     "combining characters": "e\u0301\u0323 {}",
     "right to left": "\u202eتعبير {}",
     "newline": "one\ntwo {}",
-    "quotes": "it's \"{}\"; $(exit 3) `x` %s %(a)d {{}}",
+    "quotes": 'it\'s "{}"; $(exit 3) `x` %s %(a)d {{}}',
     "escape sequence": "\x1b[31mred\x1b]0;title\x07 {}",
     "carriage return and tab": "a\r\tb {}",
     "not UTF-8": os.fsdecode(b"\xff\xfe\xe9 ") + "{}",

@@ -1,4 +1,4 @@
-"""Label tables of every data set, as text and as workbooks, and the label folders of DISFA and CK+."""
+"""Label tables of every data set, as text and workbooks, and the label folders of DISFA and CK+."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from damaged_inputs.cases import Reader
-from damaged_inputs.file_damage import FILE_DAMAGE, PLACE_DAMAGE, Damage
 from openpyxl import Workbook, load_workbook
 
+from damaged_inputs.cases import Reader
+from damaged_inputs.file_damage import FILE_DAMAGE, PLACE_DAMAGE, Damage
 from fedpsyau_client.labels.class_rules import class_of
 from fedpsyau_client.labels.datasets import DATASETS, DatasetName
 from fedpsyau_client.labels.readers import read_label_table
@@ -38,7 +38,7 @@ _NONSENSE = (
 
 
 def table_readers(cases: int) -> tuple[Reader, ...]:
-    """One reader for each data set that has a table, `cases` each."""
+    """One reader for each data set that has a table, `cases` each; together they suffer it all."""
     tables = [name for name in get_args(DatasetName) if name not in _FOLDERS]
     return tuple(
         Reader(
@@ -47,8 +47,9 @@ def table_readers(cases: int) -> tuple[Reader, ...]:
             partial(_write_table, name),
             partial(_read, name),
             {**FILE_DAMAGE, **_TABLE_DAMAGE},
+            first=number * cases,
         )
-        for name in tables
+        for number, name in enumerate(tables)
     )
 
 
@@ -109,7 +110,8 @@ def _as_value(cell: str) -> object:
     return "".join(
         each
         for each in cell
-        if each in "\t\n\r" or (" " <= each and not "\ud800" <= each <= "\udfff" and each < "\ufffe")
+        if each in "\t\n\r"
+        or (each >= " " and not "\ud800" <= each <= "\udfff" and each < "\ufffe")
     )[:32_000]
 
 
@@ -364,9 +366,7 @@ def _write_disfa(folder: Path, rng: np.random.Generator) -> Path:
 def _write_ck_plus(folder: Path, rng: np.random.Generator) -> Path:
     root = folder / "CK+"
     for subject in ("S005", "S010"):
-        labels, images = (
-            root / kind / subject / "001" for kind in ("FACS", "cohn-kanade-images")
-        )
+        labels, images = (root / kind / subject / "001" for kind in ("FACS", "cohn-kanade-images"))
         labels.mkdir(parents=True)
         images.mkdir(parents=True)
         for frame in (1, 2, 11):
@@ -450,7 +450,14 @@ def _root_damage(name: str) -> Damage:
 
 _ROOT_DAMAGE = {
     f"the root: {name}": _root_damage(name)
-    for name in ("missing", "a link", "a dangling link", "a link to itself", "a named pipe", "empty")
+    for name in (
+        "missing",
+        "a link",
+        "a dangling link",
+        "a link to itself",
+        "a named pipe",
+        "empty",
+    )
 }
 
 

