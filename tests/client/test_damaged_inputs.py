@@ -11,13 +11,15 @@ import logging
 from pathlib import Path
 
 import pytest
-from damaged_inputs.cases import Reader, Tally, run_reader
+from damaged_inputs.cases import Reader, Tally, attempt, generator, run_reader
 from damaged_inputs.clip_inputs import run_clips
-from damaged_inputs.flow_inputs import flow_readers
+from damaged_inputs.flow_inputs import flow_readers, import_archive
 from damaged_inputs.label_inputs import folder_readers, table_readers
 from damaged_inputs.landmark_inputs import landmark_readers, model_readers
 from damaged_inputs.priors_inputs import priors_readers
-from damaged_inputs.store_inputs import store_readers
+from damaged_inputs.store_inputs import store_readers, write_store
+
+from fedpsyau_client.feature_store import open_feature_store
 
 TOTAL = 1000
 CLIPS = 65
@@ -56,3 +58,23 @@ def test_each_works_or_is_refused(reader: Reader, tmp_path: Path) -> None:
 
 def test_each_clip_works_or_is_refused(tmp_path: Path) -> None:
     check(run_clips(range(CLIPS), tmp_path), "clips")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_a_store_that_is_there_stays_until_another_is_whole(tmp_path: Path) -> None:
+    """Whatever comes of replacing it, there is a whole store, and after a refusal the earlier."""
+    (reader,) = (each for each in flow_readers(1) if each.name == "flow archive")
+    refused = 0
+    for number, (name, damage) in enumerate(reader.damage.items()):
+        folder = tmp_path / str(number)
+        out = folder / "out"
+        (folder / "inputs").mkdir(parents=True)
+        rng = generator("replaced", number)
+        before = open_feature_store(write_store(out, rng)).manifest.data_hash
+        file = damage(reader.write(folder / "inputs", rng), rng)
+        outcome = attempt(lambda: import_archive(file, out, overwrite=True), out)  # noqa: B023
+        assert not outcome.startswith("fault: "), (name, outcome)
+        after = open_feature_store(out / "lab_a").manifest.data_hash
+        assert (after == before) == (outcome != "works"), (name, outcome)
+        refused += outcome != "works"
+    assert 0 < refused < len(reader.damage)

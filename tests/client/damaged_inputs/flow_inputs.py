@@ -31,7 +31,7 @@ def flow_readers(cases: int) -> tuple[Reader, ...]:
     }
     return (
         Reader("flow images", cases, _write_images, _read_images, images),
-        Reader("flow archive", cases, _write_archive, _read_archive, _ARCHIVE_DAMAGE),
+        Reader("flow archive", cases, _write_archive, import_archive, _ARCHIVE_DAMAGE),
     )
 
 
@@ -69,14 +69,14 @@ def _write_archive(folder: Path, rng: np.random.Generator) -> Path:
     )
 
 
-def _read_archive(file: Path, out: Path) -> None:
-    _import(FlowArchive(file, "lab_a"), out)
+def import_archive(file: Path, out: Path, overwrite: bool = False) -> None:
+    _import(FlowArchive(file, "lab_a"), out, overwrite)
 
 
-def _import(source: FlowSource, out: Path) -> None:
+def _import(source: FlowSource, out: Path, overwrite: bool = False) -> None:
     encoding = Encoding("minmax") if source.eight_bit else Encoding("pixels")
     settings = FlowImport("csv", Channels(0, 1, 2), encoding)
-    import_flow(source, settings, out, partition="lab_a", max_failures=0.5)
+    import_flow(source, settings, out, partition="lab_a", max_failures=0.5, overwrite=overwrite)
 
 
 def _one_image(damage: Damage) -> Damage:
