@@ -54,6 +54,7 @@ from fedpsyau_model.errors import (
     SchemaMismatchError,
     UnknownPartitionError,
 )
+from fedpsyau_model.input_files import read_input_text
 
 __all__ = [
     "FLOW_SHAPE",
@@ -265,6 +266,8 @@ def _check_file(file: Path, expected: StoredFile, verify: bool) -> None:
             f"The feature store {file.parent} has no {file.name}, so it is not a whole store. "
             f"{_CURE}"
         ) from None
+    except OSError as error:
+        raise DataDamagedError(f"{file} cannot be read: {error}. {_CURE}") from None
     if size != expected.size_bytes:
         raise DataDamagedError(
             f"{file} has {size} bytes instead of {expected.size_bytes}: it was truncated or edited "
@@ -279,7 +282,7 @@ def _check_file(file: Path, expected: StoredFile, verify: bool) -> None:
 
 def _read_clips(file: Path) -> ClipTable:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_input_text(file)
     except (OSError, UnicodeDecodeError) as error:
         raise DataDamagedError(f"{file} cannot be read: {error}. {_CURE}") from None
     return parse_clip_table(text, str(file))

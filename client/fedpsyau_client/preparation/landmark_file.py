@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import csv
 import io
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -29,12 +31,22 @@ from fedpsyau_client.preparation.face_points import MESH_SIZE, FacePoints, face_
 from fedpsyau_client.pseudonyms import ClipKey
 from fedpsyau_model.action_units import POINT_COUNT
 from fedpsyau_model.errors import LandmarkFileError
+from fedpsyau_model.input_files import check_input_file, read_input_text
 
 __all__ = ["CSV_COLUMNS", "read_landmark_file"]
 
 _KEY: Final = ("subject", "filename", "onset")
 _EYES: Final = ("right_eye_x", "right_eye_y", "left_eye_x", "left_eye_y")
 _POINTS: Final = tuple(f"{axis}{number}" for axis in "xy" for number in range(POINT_COUNT))
+
+#: Meshes of 100,000 clips; far beyond it is something else.
+_LARGEST_FILE: Final = 2**30
+
+#: What zipfile and NumPy raise for damaged archives, locked ones, and forged headers.
+_ARCHIVE_ERRORS: Final = (
+    *(ValueError, AttributeError, NotImplementedError, RuntimeError, KeyError, TypeError),
+    *(SyntaxError, MemoryError, OverflowError, zlib.error, tokenize.TokenError),
+)
 
 CSV_COLUMNS: Final = (*_KEY, *_EYES, *_POINTS)
 
@@ -53,7 +65,9 @@ def read_landmark_file(file: Path) -> Mapping[ClipKey, FacePoints]:
 
 
 def _read_csv(file: Path) -> dict[ClipKey, FacePoints]:
-    rows = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig")), strict=True)
+    rows = csv.DictReader(
+        io.StringIO(read_input_text(file, "utf-8-sig", _LARGEST_FILE)), strict=True
+    )
     missing = [column for column in CSV_COLUMNS if column not in (rows.fieldnames or ())]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -103,6 +117,7 @@ def _read_npz(file: Path) -> dict[ClipKey, FacePoints]:
 
 def _arrays(file: Path) -> dict[str, Any]:
     try:
+        check_input_file(file, _LARGEST_FILE)
         with np.load(file, allow_pickle=False) as archive:
             missing = [name for name in (*_KEY, "landmarks") if name not in archive.files]
             if missing:
@@ -111,7 +126,7 @@ def _arrays(file: Path) -> dict[str, Any]:
                     f"onset (N,) and landmarks (N, {MESH_SIZE}, 2)."
                 )
             return {name: archive[name] for name in (*_KEY, "landmarks")}
-    except (ValueError, AttributeError, NotImplementedError) as error:
+    except _ARCHIVE_ERRORS as error:
         raise LandmarkFileError(f"{file} is no .npz file of plain arrays: {error}.") from None
 
 

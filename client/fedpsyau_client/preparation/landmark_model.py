@@ -19,6 +19,7 @@ from typing import Final
 
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.errors import LandmarkModelError, OutputWriteError
+from fedpsyau_model.input_files import read_input
 
 __all__ = [
     "MODEL_NAME",
@@ -67,7 +68,7 @@ def find_landmark_model(folder: Path | None = None) -> Path:
     """
     file = (folder or default_model_folder()) / MODEL_NAME
     try:
-        content = file.read_bytes()
+        content = read_input(file, _MAX_BYTES)
     except FileNotFoundError:
         raise LandmarkModelError(
             f"There is no face landmark model {file}. Get it with `fedpsyau data fetch-models`; "
@@ -88,7 +89,7 @@ def find_landmark_model(folder: Path | None = None) -> Path:
 def has_landmark_model(folder: Path) -> bool:
     """Whether the right model lies in `folder`."""
     try:
-        return _is_model((folder / MODEL_NAME).read_bytes())
+        return _is_model(read_input(folder / MODEL_NAME, _MAX_BYTES))
     except OSError:
         return False
 
@@ -126,7 +127,7 @@ def _is_model(content: bytes) -> bool:
 
 def _from_file(source: Path) -> bytes:
     try:
-        content = source.read_bytes()
+        content = read_input(source, _MAX_BYTES)
         if not _is_model(content) and zipfile.is_zipfile(source):
             content = _unpacked(source) or content
     except (OSError, zipfile.BadZipFile) as error:
