@@ -26,8 +26,9 @@ models: $(STAMP)
 demo: $(STAMP)
 	.venv/bin/fedpsyau demo
 
+# One test process a core; each keeps to one thread, so that they do not fight over the cores.
 test: models
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
 test-e2e: models
 	.venv/bin/python -m pytest -m e2e
