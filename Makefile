@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 STAMP = .venv/.installed
 
-.PHONY: install demo test test-e2e test-all lint format bench test-compose clean
+.PHONY: install models demo test test-e2e test-all lint format bench test-compose clean
 
 install: $(STAMP)
 
@@ -19,16 +19,20 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
+# The face landmark model of MediaPipe, into the user's cache; nothing is done if it is there.
+models: $(STAMP)
+	@.venv/bin/fedpsyau data fetch-models
+
 demo: $(STAMP)
 	.venv/bin/fedpsyau demo
 
-test: $(STAMP)
+test: models
 	.venv/bin/python -m pytest
 
-test-e2e: $(STAMP)
+test-e2e: models
 	.venv/bin/python -m pytest -m e2e
 
-test-all: $(STAMP)
+test-all: models
 	.venv/bin/python -m pytest -m ''
 
 lint: $(STAMP)
@@ -40,7 +44,7 @@ format: $(STAMP)
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-bench: $(STAMP)
+bench: models
 	.venv/bin/python -m benchmarks
 
 test-compose:

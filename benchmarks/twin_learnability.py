@@ -31,6 +31,7 @@ from fedpsyau_client.synthetic.twin import (
     partition_clips,
     planned_partitions,
 )
+from fedpsyau_model.action_units import AUS
 from fedpsyau_model.calibration import calibrate_batch_norm
 from fedpsyau_model.clip_tensors import ClipTensors
 from fedpsyau_model.emotions import CLASS_NAMES
@@ -87,7 +88,7 @@ def _divided(name: str, made: SyntheticPartition, seed: int) -> SiteClips:
             rois=torch.from_numpy(made.rois[rows]),
             emotion=torch.from_numpy(labels[rows]),
             au=torch.from_numpy(table.aus[rows].astype(np.float32)),
-            au_known=torch.from_numpy(table.au_known[rows]),
+            au_known=torch.from_numpy(np.repeat(table.au_known[rows, None], len(AUS), axis=1)),
         )
         for rows in (split.train, split.test)
     )

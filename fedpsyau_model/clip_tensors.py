@@ -17,7 +17,7 @@ class ClipTensors:
     flow: (N, 3, 28, 28) float32. rois: (N, 65, 3, 5, 5) float32. Both as `AuGatDsi` takes them.
     emotion: (N,) int64, class index; not looked at by `predict`.
     au: (N, 12) float32, 1 where an AU is active, else 0; anything where not known.
-    au_known: (N,) bool, clips that have AU labels.
+    au_known: (N, 12) bool, AUs that a coder looked for in the clip.
     """
 
     flow: Tensor
@@ -33,7 +33,7 @@ class ClipTensors:
             "rois": (clips, POINT_COUNT, 3, 5, 5),
             "emotion": (clips,),
             "au": (clips, len(AUS)),
-            "au_known": (clips,),
+            "au_known": (clips, len(AUS)),
         }
         for name, shape in expected.items():
             found = tuple(getattr(self, name).shape)

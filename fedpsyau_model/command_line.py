@@ -46,13 +46,24 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
 def print_error(message: str) -> None:
     """Print one paragraph to stderr, the word `error` in red where the terminal has colours."""
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(message, err=True)
+    typer.echo(_printable(message), err=True)
 
 
 def print_notice(message: str) -> None:
     """Print one paragraph to stderr, the word `notice` in yellow where the terminal has colours."""
     typer.secho("notice: ", fg="yellow", err=True, nl=False)
-    typer.echo(message, err=True)
+    typer.echo(_printable(message), err=True)
+
+
+def _printable(message: str) -> str:
+    """Spell out what could steer a terminal: messages quote file names and cells of tables.
+
+    Line breaks and tabs stay, as the ends of log files have them.
+    """
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
+        for each in message
+    )
 
 
 def new_app(help_text: str) -> typer.Typer:

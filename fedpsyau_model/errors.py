@@ -69,6 +69,12 @@ class LabelOdditiesError(FedPsyAUError):
     exit_code = 17
 
 
+class FlowSourceError(FedPsyAUError):
+    """Flow images, or an archive of flow, cannot be read or are not what they were said to be."""
+
+    exit_code = 18
+
+
 class UnknownPartitionError(FedPsyAUError):
     """A partition name is not one of the federation's sites."""
 
@@ -123,6 +129,18 @@ class FlowerRuntimeError(FedPsyAUError):
     exit_code = 42
 
 
+class RunsDifferError(FedPsyAUError):
+    """Two runs differ in what must be equal, to compare them or to go on with one."""
+
+    exit_code = 43
+
+
+class FoldProcessError(FedPsyAUError):
+    """A process that trained a fold ended without a result."""
+
+    exit_code = 44
+
+
 class WeightsMismatchError(FedPsyAUError):
     """Weights do not fit the network that they should go into."""
 
@@ -133,6 +151,120 @@ class TrainingDivergedError(FedPsyAUError):
     """The loss of local training is no longer a finite number."""
 
     exit_code = 51
+
+
+class CheckpointError(FedPsyAUError):
+    """A checkpoint is missing or damaged."""
+
+    exit_code = 52
+
+
+class SubjectOverlapError(FedPsyAUError):
+    """Stores that must not share a subject or a clip do."""
+
+    exit_code = 53
+
+
+class NoLabelledClipsError(FedPsyAUError):
+    """No clip has the labels that the work needs."""
+
+    exit_code = 54
+
+
+class LandmarkModelError(FedPsyAUError):
+    """The face landmark model is missing, damaged, or cannot be fetched."""
+
+    exit_code = 60
+
+
+class LandmarkFileError(FedPsyAUError):
+    """A file of precomputed landmarks cannot be read or does not fit."""
+
+    exit_code = 61
+
+
+class PreparationStoppedError(FedPsyAUError):
+    """Too many clips could not be prepared, or none could."""
+
+    exit_code = 62
+
+
+class ClipError(FedPsyAUError):
+    """One clip cannot be prepared."""
+
+    exit_code = 63
+
+
+class ClipNotFoundError(ClipError):
+    """No file or folder of a clip was found."""
+
+    exit_code = 64
+
+
+class ClipAmbiguousError(ClipError):
+    """Several files or folders could be a clip."""
+
+    exit_code = 65
+
+
+class FrameUnknownError(ClipError):
+    """A label table gives a clip no usable onset or apex."""
+
+    exit_code = 66
+
+
+class FrameMissingError(ClipError):
+    """A clip does not have the frame that its label names."""
+
+    exit_code = 67
+
+
+class FrameUnreadableError(ClipError):
+    """A video or image cannot be read."""
+
+    exit_code = 68
+
+
+class FrameSizeError(ClipError):
+    """A frame is too small or too large, or onset and apex differ in size."""
+
+    exit_code = 69
+
+
+class NoFaceError(ClipError):
+    """No face was found in the onset frame."""
+
+    exit_code = 70
+
+
+class SeveralFacesError(ClipError):
+    """Several faces of similar size were found in the onset frame."""
+
+    exit_code = 71
+
+
+class FaceAlignmentError(ClipError):
+    """A face is too small, or its landmarks make no sense."""
+
+    exit_code = 72
+
+
+class LandmarksMissingError(ClipError):
+    """A file of precomputed landmarks has none for a clip."""
+
+    exit_code = 73
+
+
+class WorkerDiedError(ClipError):
+    """The process that prepared a clip died or did not answer."""
+
+    exit_code = 74
+
+
+class FlowNumbersError(ClipError):
+    """A clip's imported flow holds numbers that cannot be motion."""
+
+    exit_code = 75
 
 
 class PriorsFileError(FedPsyAUError):

@@ -33,13 +33,13 @@ def recognition_loss(
     """alpha1 CE(emotion) + alpha2 BCE(au) + alpha3 BCE(au_aux), equation 8.
 
     output: logits of B clips; AU logits may be None, their terms are 0 then.
-    emotion: (B,) int64. au: (B, 12) float, 0 or 1. au_known: (B,) bool, clips with AU labels;
+    emotion: (B,) int64. au: (B, 12) float, 0 or 1. au_known: (B, 12) bool, AUs that were coded;
         `au` of the others is ignored.
     class_weights: (C,), or None for equal weights.
 
     The emotion term is the mean over clips of the weighted cross-entropy, so a batch of nothing
-    but rare classes counts more than one of frequent classes. The AU terms are means over the
-    clips with AU labels and all 12 AUs, exactly 0 if there are none.
+    but rare classes counts more than one of frequent classes. The AU terms are means over
+    all AUs of all clips that were coded, exactly 0 if there are none.
     """
     cross_entropy = F.cross_entropy(
         output.emotion, emotion, weight=class_weights, reduction="none"
@@ -58,8 +58,8 @@ def _au_loss(logits: Tensor | None, au: Tensor, au_known: Tensor) -> Tensor:
     if logits is None:
         return torch.zeros((), device=au.device)
     # Unknown labels may hold anything, even NaN, and NaN times 0 is NaN: replace before computing.
-    labels = torch.where(au_known.unsqueeze(1), au, 0.0)
-    each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
+    labels = torch.where(au_known, au, 0.0)
+    each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     return (each * au_known).sum() / au_known.sum().clamp(min=1)
 
 

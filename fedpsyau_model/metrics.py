@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
 
 
 def confusion_matrix(truth: npt.ArrayLike, predicted: npt.ArrayLike, class_count: int) -> Counts:
@@ -24,14 +25,35 @@ def confusion_matrix(truth: npt.ArrayLike, predicted: npt.ArrayLike, class_count
     return cells.reshape(class_count, class_count).astype(np.int64)
 
 
+def confusion_matrices(
+    truth: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    group: npt.ArrayLike,
+    class_count: int,
+    group_count: int,
+) -> Counts:
+    """`confusion_matrix` of every group of clips, such as every subject: (G, C, C) int64.
+
+    group: (N,) integers in [0, group_count). Raises ValueError like `confusion_matrix`.
+    """
+    rows, columns = _classes(truth, class_count), _classes(predicted, class_count)
+    groups = _classes(group, group_count)
+    if not rows.shape == columns.shape == groups.shape:
+        raise ValueError(
+            f"{len(rows)} true classes, {len(columns)} predicted, {len(groups)} groups"
+        )
+    cells = (groups * class_count + rows) * class_count + columns
+    counts = np.bincount(cells, minlength=group_count * class_count**2)
+    return counts.reshape(group_count, class_count, class_count).astype(np.int64)
+
+
 def uf1(confusion: npt.ArrayLike) -> float:
     """Unweighted F1: the mean over classes of 2 TP / (2 TP + FP + FN), in [0, 1].
 
     confusion: (C, C), rows the true class. A class that neither occurs nor is predicted is left
     out of the mean; NaN if that leaves no class.
     """
-    counts = np.asarray(confusion, dtype=np.float64)
-    return _mean_of_defined(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))
+    return float(uf1_of_each(confusion))
 
 
 def uar(confusion: npt.ArrayLike) -> float:
@@ -40,35 +62,85 @@ def uar(confusion: npt.ArrayLike) -> float:
     confusion: (C, C), rows the true class. A class that does not occur is left out of the mean;
     NaN if that leaves no class.
     """
-    counts = np.asarray(confusion, dtype=np.float64)
-    return _mean_of_defined(np.diag(counts), counts.sum(axis=1))
+    return float(uar_of_each(confusion))
 
 
 def accuracy(confusion: npt.ArrayLike) -> float:
     """Share of clips on the diagonal of (C, C), in [0, 1]; NaN without clips."""
-    counts = np.asarray(confusion, dtype=np.float64)
-    return _mean_of_defined(np.trace(counts)[None], counts.sum()[None])
+    return float(accuracy_of_each(confusion))
 
 
-def au_counts(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> Counts:
+def uf1_of_each(confusions: npt.ArrayLike) -> Scores:
+    """`uf1` of many matrices at once: (..., C, C) -> (...). Each has its own absent classes."""
+    return mean_of_defined(f1_by_class(confusions))
+
+
+def uar_of_each(confusions: npt.ArrayLike) -> Scores:
+    """`uar` of many matrices at once: (..., C, C) -> (...). Each has its own absent classes."""
+    return mean_of_defined(recall_by_class(confusions))
+
+
+def accuracy_of_each(confusions: npt.ArrayLike) -> Scores:
+    """`accuracy` of many matrices at once: (..., C, C) -> (...)."""
+    counts = np.asarray(confusions, dtype=np.float64)
+    return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
+
+
+def f1_by_class(confusions: npt.ArrayLike) -> Scores:
+    """F1 of every class: (..., C, C) -> (..., C); NaN if it neither occurs nor is predicted."""
+    counts = np.asarray(confusions, dtype=np.float64)
+    found = np.diagonal(counts, axis1=-2, axis2=-1)
+    return _ratio(2 * found, counts.sum(axis=-2) + counts.sum(axis=-1))
+
+
+def recall_by_class(confusions: npt.ArrayLike) -> Scores:
+    """Recall of every class: (..., C, C) -> (..., C); NaN if it does not occur."""
+    counts = np.asarray(confusions, dtype=np.float64)
+    return _ratio(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1))
+
+
+def au_counts(
+    truth: npt.ArrayLike, predicted: npt.ArrayLike, known: npt.ArrayLike = True
+) -> Counts:
     """Count, for every AU, true positives, false positives and false negatives.
 
-    truth, predicted: (N, A) bool or 0/1, clips with AU labels only. Returns (A, 3) int64.
+    truth, predicted: (N, A) bool or 0/1. known: (N, A) bool, AUs that were coded; others do not
+        count. Returns (A, 3) int64.
     """
     actual, claimed = np.asarray(truth, dtype=bool), np.asarray(predicted, dtype=bool)
     if actual.shape != claimed.shape or actual.ndim != 2:
         raise ValueError(f"AU labels {actual.shape} and predictions {claimed.shape} do not match")
-    counts = [actual & claimed, ~actual & claimed, actual & ~claimed]
-    return np.stack([each.sum(axis=0, dtype=np.int64) for each in counts], axis=1)
+    coded = np.broadcast_to(np.asarray(known, dtype=bool), actual.shape)
+    counts: Counts = au_outcomes(actual, claimed, coded).sum(axis=0, dtype=np.int64)
+    return counts
 
 
-def au_f1(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """F1 of every AU, (A,) in [0, 1], from (A, 3) `au_counts`.
+def au_outcomes(
+    truth: npt.NDArray[np.bool_], predicted: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]
+) -> Counts:
+    """Tell, clip by clip and AU by AU, a true positive, a false positive and a false negative.
+
+    truth, predicted, known: (N, A). Returns (N, A, 3) of 0 and 1, with a single 1 at most in each
+    row; a true negative has none, nor has an AU that is not known.
+    """
+    outcomes = [truth & predicted, ~truth & predicted, truth & ~predicted]
+    return np.stack([known & outcome for outcome in outcomes], axis=2).astype(np.int64)
+
+
+def au_f1(counts: npt.ArrayLike) -> Scores:
+    """F1 of every AU, in [0, 1]: (..., A, 3) `au_counts` -> (..., A).
 
     NaN for an AU that neither occurs nor is predicted.
     """
-    true_positives, false_positives, false_negatives = np.asarray(counts, dtype=np.float64).T
-    return _ratio(2 * true_positives, 2 * true_positives + false_positives + false_negatives)
+    found, claimed, missed = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    return _ratio(2 * found, 2 * found + claimed + missed)
+
+
+def mean_of_defined(scores: npt.ArrayLike) -> Scores:
+    """Mean over the last axis of what is not NaN: (..., K) -> (...); NaN if nothing is left."""
+    values = np.asarray(scores, dtype=np.float64)
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
 
 
 def _classes(values: npt.ArrayLike, class_count: int) -> Counts:
@@ -81,16 +153,7 @@ def _classes(values: npt.ArrayLike, class_count: int) -> Counts:
     return classes
 
 
-def _ratio(
-    numerators: npt.NDArray[np.float64], denominators: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    undefined = np.full_like(denominators, np.nan)
-    return np.divide(numerators, denominators, out=undefined, where=denominators > 0)
-
-
-def _mean_of_defined(
-    numerators: npt.NDArray[np.float64], denominators: npt.NDArray[np.float64]
-) -> float:
-    ratios = _ratio(numerators, denominators)
-    defined = ratios[~np.isnan(ratios)]
-    return float(defined.mean()) if len(defined) else float("nan")
+def _ratio(numerators: npt.ArrayLike, denominators: npt.ArrayLike) -> Scores:
+    """Divide element by element; NaN where the denominator is 0."""
+    below = np.asarray(denominators, dtype=np.float64)
+    return np.divide(numerators, below, out=np.full_like(below, np.nan), where=below > 0)

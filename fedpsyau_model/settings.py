@@ -311,6 +311,11 @@ class ServerSettings(Settings):
     sites: tuple[str, ...] = Field(DEFAULT_SITES, description="Partitions that may take part.")
     listen: Address = Field("127.0.0.1:9092", description="Address that sites connect to.")
     runs: Path = Field(Path("runs"), description="Folder that holds the run folders.")
+    start: str = Field(
+        "",
+        description="Checkpoint that all sites start from, as of `fedpsyau pretrain`; "
+        "empty for weights drawn from the seed.",
+    )
 
     @field_validator("sites", mode="before")
     @classmethod

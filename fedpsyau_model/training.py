@@ -26,7 +26,7 @@ from fedpsyau_model.settings import LossSettings, TrainingSettings
 
 
 class MeanLosses(NamedTuple):
-    """Means of an epoch: `total` and `emotion` over its clips, AU terms over those labelled.
+    """Means of an epoch: `total` and `emotion` over its clips, AU terms over its coded AUs.
 
     The terms are before weighting, but for `proximal`, which holds its weight / 2.
     """
@@ -180,8 +180,8 @@ def _run_epoch(
                 "term is what grew), and check that the features hold finite numbers only."
             )
         labelled = int(batch.au_known.sum())
-        clip_counts = [len(batch), len(batch), labelled, labelled, len(batch)]
-        weights = torch.tensor(clip_counts, dtype=torch.float64)
+        counted = [len(batch), len(batch), labelled, labelled, len(batch)]
+        weights = torch.tensor(counted, dtype=torch.float64)
         sums += weights * torch.tensor(losses, dtype=torch.float64)
         counts += weights
     return MeanLosses(*(sums / counts.clamp(min=1)).tolist())

@@ -91,11 +91,22 @@ def read_au_source(text: str) -> AuSource:
     table = read_label_table(Path(file), dataset)
     coded = [clip.aus for clip in table.clips if clip.aus is not None]
     sets = tuple(frozenset(unit.au for unit in units) for units in coded)
-    return AuSource(name or dataset, "", len(table.clips), sets)
+    told = None if table.coded_aus is None else frozenset(table.coded_aus)
+    return AuSource(name or dataset, "", len(table.clips), sets, told)
 
 
 def au_matrix(sources: Iterable[AuSource]) -> npt.NDArray[np.uint8]:
-    """All coded clips of all sources: (N, 12) 1 where the AU is there, in the order of `AUS`."""
+    """All coded clips of all sources: (N, 12) 1 where the AU is there, in the order of `AUS`.
+
+    Raises NoPriorError if a source cannot tell of one of the twelve: it would count as absent.
+    """
+    sources = tuple(sources)
+    for source in sources:
+        if source.coded is not None and (unknown := sorted(set(AUS) - source.coded)):
+            raise NoPriorError(
+                f"{source.dataset} was never coded for {', '.join(f'AU{au}' for au in unknown)}, "
+                "so that co-occurrences with them cannot be counted. Leave it out."
+            )
     rows = [[au in shown for au in AUS] for source in sources for shown in source.au_sets]
     return np.array(rows, dtype=np.uint8).reshape(len(rows), len(AUS))
 
@@ -130,6 +141,6 @@ def _of_store(folder: Path) -> AuSource:
         partition=store.manifest.partition,
         clips=len(store.clips),
         au_sets=tuple(frozenset(aus[row].tolist()) for row in shown),
-        coded=frozenset(AUS),
+        coded=frozenset(store.manifest.coded_aus),
         synthetic=store.manifest.synthetic,
     )

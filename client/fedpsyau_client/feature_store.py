@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ from fedpsyau_model.errors import (
     SchemaMismatchError,
     UnknownPartitionError,
 )
+from fedpsyau_model.input_files import read_input_text
 
 __all__ = [
     "FLOW_SHAPE",
@@ -102,6 +103,10 @@ class FeatureStore:
         position = {name: index for index, name in enumerate(CLASS_NAMES[scheme])}
         indices = np.flatnonzero(names != "").astype(np.int64)
         return indices, np.array([position[str(name)] for name in names[indices]], dtype=np.int64)
+
+    def au_known(self) -> npt.NDArray[np.bool_]:
+        """(N, 12), AUs that a coder looked for in each clip; zeros of the others say nothing."""
+        return self.clips.au_known[:, np.newaxis] & np.isin(AUS, self.manifest.coded_aus)
 
 
 def list_partitions(data_dir: Path) -> list[str]:
@@ -159,12 +164,14 @@ def write_feature_store(
     flow: npt.ArrayLike,
     rois: npt.ArrayLike,
     preprocessing: Mapping[str, Any],
+    coded_aus: Sequence[int] = AUS,
     replace: bool = False,
 ) -> Manifest:
     """Write a store to `folder`, whose last part must be `partition`, whole or not at all.
 
     flow: (N, 3, 28, 28); rois: (N, 65, 3, 5, 5); stored as float32. Units as in `FeatureStore`.
     preprocessing: how the features were made (flow method, sizes, units); plain JSON values.
+    coded_aus: AUs that the data set's coders looked for, of those in `AUS`.
     replace: put the new store in the place of one that is already there.
 
     Raises OutputExistsError if `folder` is there and `replace` is off, or it is no feature store;
@@ -188,6 +195,7 @@ def write_feature_store(
             dataset=dataset,
             synthetic=synthetic,
             aus=list(AUS),
+            coded_aus=list(coded_aus),
             point_count=POINT_COUNT,
             preprocessing=dict(preprocessing),
             counts=count_clips(clips),
@@ -258,6 +266,8 @@ def _check_file(file: Path, expected: StoredFile, verify: bool) -> None:
             f"The feature store {file.parent} has no {file.name}, so it is not a whole store. "
             f"{_CURE}"
         ) from None
+    except OSError as error:
+        raise DataDamagedError(f"{file} cannot be read: {error}. {_CURE}") from None
     if size != expected.size_bytes:
         raise DataDamagedError(
             f"{file} has {size} bytes instead of {expected.size_bytes}: it was truncated or edited "
@@ -272,7 +282,7 @@ def _check_file(file: Path, expected: StoredFile, verify: bool) -> None:
 
 def _read_clips(file: Path) -> ClipTable:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_input_text(file)
     except (OSError, UnicodeDecodeError) as error:
         raise DataDamagedError(f"{file} cannot be read: {error}. {_CURE}") from None
     return parse_clip_table(text, str(file))

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import DataDamagedError, DataNotFoundError, SchemaMismatchError
+from fedpsyau_model.input_files import read_input_text
 from fedpsyau_model.settings import kebab_case
 
 #: Version of the store's format; raised whenever an older reader would misread a newer store.
@@ -68,6 +70,8 @@ class Manifest(_ManifestPart):
     dataset: str
     synthetic: bool
     aus: list[int]
+    coded_aus: list[int] = list(AUS)
+    """AUs that coders looked for; of the others the zeros in clips.csv say nothing."""
     point_count: int
     preprocessing: dict[str, JsonValue]
     counts: StoreCounts
@@ -91,7 +95,7 @@ def read_manifest(file: Path) -> Manifest:
     schema version, DataDamagedError if it is not a manifest.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_input_text(file)
     except FileNotFoundError:
         raise DataNotFoundError(
             f"The feature store {file.parent} has no {file.name}, so it is not a whole store. "
@@ -101,7 +105,7 @@ def read_manifest(file: Path) -> Manifest:
         raise DataDamagedError(f"{file} cannot be read: {error}. {_CURE}") from None
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataDamagedError(f"{file} is truncated or edited: {error}. {_CURE}") from None
     _check_schema_version(file, values)
     try:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import PriorsFileError
+from fedpsyau_model.input_files import read_input_text
 
 __all__ = ["format_matrix", "read_matrix"]
 
@@ -32,7 +33,7 @@ def read_matrix(file: Path) -> npt.NDArray[np.float64]:
     Raises PriorsFileError if the file cannot be read, is over other AUs, or holds no numbers.
     """
     try:
-        rows = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8-sig")), strict=True))
+        rows = list(csv.reader(io.StringIO(read_input_text(file, "utf-8-sig")), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PriorsFileError(f"The matrix {file} cannot be read: {error}. {_CURE}") from None
     names = [f"AU{au}" for au in AUS]

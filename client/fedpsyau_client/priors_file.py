@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fedpsyau_model import __version__
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import PriorsFileError
+from fedpsyau_model.input_files import read_input_text
 from fedpsyau_model.settings import LONGEST_NAME, MOST_SMOOTHING, Matrix, PriorsSettings, kebab_case
 from fedpsyau_priors import IntrinsicEdges, Priors
 
@@ -115,7 +116,7 @@ class PriorsFile(_Part):
 def read_priors_file(file: Path) -> PriorsFile:
     """Read and check a file of priors. Raises PriorsFileError, which says what is wrong."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(read_input_text(file))
     except FileNotFoundError:
         raise PriorsFileError(
             f"There is no file of priors {file}. `fedpsyau priors build` writes one."

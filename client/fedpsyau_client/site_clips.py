@@ -61,5 +61,5 @@ def _tensors(store: FeatureStore, rows: np.ndarray, labels: np.ndarray) -> ClipT
         rois=torch.from_numpy(store.rois[rows]),
         emotion=torch.from_numpy(labels),
         au=torch.from_numpy(clips.aus[rows].astype(np.float32)),
-        au_known=torch.from_numpy(clips.au_known[rows]),
+        au_known=torch.from_numpy(store.au_known()[rows]),
     )

@@ -82,6 +82,8 @@ class RunConfig(BaseModel):
     started: str
     sites: tuple[str, ...]
     settings: dict[str, Any]
+    start_sha256: str = ""
+    """SHA-256 of the checkpoint that the initial model was taken from; empty if there was none."""
 
     def federation_settings(self) -> FederationSettings:
         """The settings of the run."""

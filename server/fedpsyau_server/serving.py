@@ -53,8 +53,9 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
 
 def create_run(settings: FederationSettings, path: Path) -> RunFolder:
     """Make the folder `path` for a new run; RunFolderError if it exists already."""
-    from fedpsyau_server.initial_model import initial_model
+    from fedpsyau_server.initial_model import initial_model, start_checkpoint
 
+    start = start_checkpoint(settings)
     now = datetime.datetime.now(datetime.UTC)
     config = RunConfig(
         run_id=uuid.uuid4().hex,
@@ -64,8 +65,9 @@ def create_run(settings: FederationSettings, path: Path) -> RunFolder:
         started=now.isoformat(timespec="seconds"),
         sites=settings.server.sites,
         settings=settings.as_dict(),
+        start_sha256="" if start is None else start.sha256,
     )
-    return RunFolder.create(path, config, initial_model(settings))
+    return RunFolder.create(path, config, initial_model(settings, start))
 
 
 def resumed_run(path: Path) -> RunFolder:

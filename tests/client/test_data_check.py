@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fedpsyau_model.errors import LabelOdditiesError, LabelTableError
+from fedpsyau_model.errors import DataNotFoundError, LabelOdditiesError, LabelTableError
 
 COMMAND = (
     "from fedpsyau_client.data_commands import app;"
@@ -141,3 +141,23 @@ def test_the_rule_changes_the_classes(shared_data):
         assert json.loads(out)["classes"]["three"] == {
             "negative": negative, "positive": 32, "surprise": 25, "dropped": dropped,
         }  # fmt: skip
+
+
+def test_the_clips_are_looked_for_where_a_folder_is_given(table, tmp_path):
+    for number in range(20):
+        folder = tmp_path / "clips" / "Anna" / f"clip{number}"
+        folder.mkdir(parents=True)
+        for frame in (0, 3) if number else (0,):
+            (folder / f"{frame}.png").touch()
+    (tmp_path / "clips" / "ben").mkdir()
+    (tmp_path / "clips" / "ben" / "one.mp4").touch()
+    (tmp_path / "clips" / "ben" / "deeper" / "one").mkdir(parents=True)
+    (tmp_path / "clips" / "ben" / "deeper" / "one" / "0.png").touch()
+    options = (table, "--dataset", "csv", "--json")
+    found = json.loads(check(*options, "--clips", tmp_path / "clips")[1])["oddities"]
+    known = json.loads(check(*options)[1])["oddities"]
+    new = [(each["kind"], each["row"]) for each in found if each not in known]
+    assert new == [("frame-missing", 2), ("clip-ambiguous", 22), ("clip-missing", 23)]
+    code, _, err = check(table, "--dataset", "csv", "--clips", tmp_path / "none")
+    assert code == DataNotFoundError.exit_code
+    assert "no folder of clips" in err

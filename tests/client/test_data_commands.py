@@ -1,5 +1,6 @@
 """``fedpsyau data`` as a real process: its output, its exit codes, and what interrupts it."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -75,6 +76,9 @@ def test_a_second_run_refuses_and_says_what_to_do(twin):
         (("--scale", "0"), SettingsError, "--scale"),
         (("--labels", "samm=x.xlsx"), SettingsError, "casme3=FILE"),
         (("--labels", "casme3=nowhere.xlsx"), LabelTableError, "nowhere.xlsx"),
+        (("--sites", "dfme_c1"), SettingsError, "--frames"),
+        (("--frames-per-clip", "3"), SettingsError, "--frames"),
+        (("--frames", "--sites", "dfme_c1,mine"), SettingsError, "mine"),
     ],
 )
 def test_mistakes_have_their_own_exit_codes(tmp_path, options, error, says):
@@ -82,6 +86,17 @@ def test_mistakes_have_their_own_exit_codes(tmp_path, options, error, says):
     assert code == error.exit_code
     assert says in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rendered_faces_come_with_the_command_that_prepares_them(tmp_path):
+    options = ("--frames", "--sites", "casme3_c2", "--frames-per-clip", 2, "--scale", 0.001)
+    code, text, err = run("synth", "--out", tmp_path, *options)
+    assert code == 0, err
+    assert "casme3_c2  40 clips of 8 subjects" in text
+    command = next(line for line in text.splitlines() if "fedpsyau data prepare" in line)
+    words = shlex.split(command)
+    assert Path(words[words.index("--labels") + 1]).is_file()
+    assert Path(words[words.index("--clips") + 1]).is_dir()
 
 
 def wait_until_it_writes(process, folder):

@@ -23,7 +23,7 @@ def make_clips() -> MakeClips:
             rois=0.4 * normal(65, 3, 5, 5),
             emotion=torch.randint(class_count, (count,), generator=generator),
             au=(normal(12) > 1).float(),
-            au_known=torch.arange(count) % 4 != 3,
+            au_known=(torch.arange(count) % 4 != 3)[:, None].expand(-1, 12).clone(),
         )
 
     return make

@@ -25,7 +25,7 @@ def loss_of(network_output, au, au_known, weights=None, settings=None):
         network_output,
         torch.tensor([0, 2]),
         au,
-        torch.tensor(au_known),
+        torch.tensor(au_known).unsqueeze(1).expand(-1, 12) if np.ndim(au_known) == 1 else au_known,
         weights,
         settings or LossSettings(),
     )
@@ -64,6 +64,16 @@ def test_clips_without_au_labels_do_not_count():
     terms = loss_of(output(LN3), au, [True, False])
     assert terms.au.item() == pytest.approx(math.log(4))
     assert terms.au_aux.item() == pytest.approx(math.log(2))
+
+
+def test_aus_that_no_coder_looked_for_do_not_count():
+    # Of the first clip only three AUs were coded and are active, of the second only one, inactive.
+    au = torch.full((2, 12), float("nan"))
+    known = torch.zeros(2, 12, dtype=torch.bool)
+    au[0, :3], au[1, 11] = 1, 0
+    known[0, :3], known[1, 11] = True, True
+    terms = loss_of(output(LN3), au, known)
+    assert terms.au.item() == pytest.approx((3 * math.log(4 / 3) + math.log(4)) / 4)
 
 
 def test_a_batch_without_any_au_label_gives_zero_and_no_gradient():

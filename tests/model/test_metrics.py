@@ -7,7 +7,22 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from sklearn import metrics as sk
 
-from fedpsyau_model.metrics import accuracy, au_counts, au_f1, confusion_matrix, uar, uf1
+from fedpsyau_model.metrics import (
+    accuracy,
+    accuracy_of_each,
+    au_counts,
+    au_f1,
+    au_outcomes,
+    confusion_matrices,
+    confusion_matrix,
+    f1_by_class,
+    mean_of_defined,
+    recall_by_class,
+    uar,
+    uar_of_each,
+    uf1,
+    uf1_of_each,
+)
 
 #: Rows the true class. Class 2 is never predicted, class 3 does not occur at all.
 CONFUSION = np.array([[5, 1, 0, 0], [2, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
@@ -103,3 +118,56 @@ def test_au_scores_agree_with_scikit_learn(case):
 def test_au_labels_and_predictions_must_match():
     with pytest.raises(ValueError, match="do not match"):
         au_counts(np.ones((2, 12)), np.ones((3, 12)))
+
+
+@given(npst.arrays(np.int64, (2, 4, 3, 3), elements=st.integers(0, 2)))
+def test_scores_of_many_matrices_are_those_of_each(confusions):
+    for many, one in ((uf1_of_each, uf1), (uar_of_each, uar), (accuracy_of_each, accuracy)):
+        expected = [[one(each) for each in row] for row in confusions]
+        np.testing.assert_allclose(many(confusions), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(labels())
+def test_scores_by_class_agree_with_scikit_learn(case):
+    class_count, truth, predicted = case
+    confusion = confusion_matrix(truth, predicted, class_count)
+    classes = list(range(class_count))
+    # Where a class is absent scikit-learn is told to say NaN, which is our rule.
+    options = {"labels": classes, "average": None, "zero_division": np.nan}
+    f1, recall = (
+        sk.f1_score(truth, predicted, **options),
+        sk.recall_score(truth, predicted, **options),
+    )
+    np.testing.assert_allclose(f1_by_class(confusion), f1)
+    np.testing.assert_allclose(recall_by_class(confusion), recall)
+
+
+@given(labels(), st.integers(1, 4))
+def test_matrices_by_group_are_those_of_each_group(case, groups):
+    class_count, truth, predicted = case
+    group = np.arange(len(truth)) % groups
+    found = confusion_matrices(truth, predicted, group, class_count, groups)
+    for each in range(groups):
+        rows = group == each
+        expected = confusion_matrix(np.array(truth)[rows], np.array(predicted)[rows], class_count)
+        np.testing.assert_array_equal(found[each], expected)
+
+
+def test_groups_must_fit_the_clips():
+    with pytest.raises(ValueError, match="1 groups"):
+        confusion_matrices([0, 1], [0, 1], [0], 2, 1)
+
+
+def test_outcomes_of_clips_by_hand():
+    truth, predicted = (
+        np.array([[True, True, False, False, True]]),
+        np.array([[True, False, True, False, True]]),
+    )
+    known = np.array([[True, True, True, True, False]])
+    expected = [[[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0]]]
+    np.testing.assert_array_equal(au_outcomes(truth, predicted, known), expected)
+
+
+def test_a_mean_over_what_is_defined():
+    np.testing.assert_allclose(mean_of_defined([[1, np.nan, 0], [np.nan] * 3]), [0.5, np.nan])

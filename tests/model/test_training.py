@@ -59,7 +59,9 @@ def test_au_labels_are_learnt_from_the_rois(make_clips):
     rois[:, :, 1] += torch.where(active, -1.0, 1.0)[:, None, None, None]
     au = torch.zeros(24, 12)
     au[:, 0], au[:, 8] = active.float(), (~active).float()
-    clips = dataclasses.replace(clips, rois=rois, au=au, au_known=torch.ones(24, dtype=torch.bool))
+    clips = dataclasses.replace(
+        clips, rois=rois, au=au, au_known=torch.ones(24, 12, dtype=torch.bool)
+    )
     model = network()
     run(model, clips, (EPOCH,) * 14)
     found = predict(model, clips, 1.0).au > 0

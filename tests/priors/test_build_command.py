@@ -17,6 +17,7 @@ from scipy.optimize import LinearConstraint, milp
 from typer.testing import CliRunner
 
 import fedpsyau_priors as priors
+from fedpsyau_client.au_sources import AuSource, au_matrix
 from fedpsyau_client.feature_store import ClipTable, write_feature_store
 from fedpsyau_client.priors_commands import app
 from fedpsyau_client.priors_file import PriorsFile, read_priors_file
@@ -223,6 +224,14 @@ def test_a_table_without_action_units_gives_no_prior(tmp_path: Path) -> None:
     table = write_table(tmp_path / "clips.csv", [(), ()])
     result = build("--from", f"csv={table}", "--out", tmp_path / "out")
     assert isinstance(result.exception, NoPriorError)
+
+
+def test_a_data_set_that_was_not_coded_for_all_twelve_is_refused() -> None:
+    shown = (frozenset({1, 4}), frozenset({26}))
+    assert au_matrix([AuSource("all", "", 2, shown)]).tolist() == [[1, 0, 1] + [0] * 9, [0] * 12]
+    limited = AuSource("disfa", "", 2, shown, coded=frozenset(AUS) - {7, 10} | {26})
+    with pytest.raises(NoPriorError, match="disfa was never coded for AU7, AU10"):
+        au_matrix([limited])
 
 
 def test_only_an_earlier_result_is_replaced(tmp_path: Path) -> None:

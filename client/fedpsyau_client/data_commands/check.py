@@ -32,6 +32,10 @@ def check(
             min=1, help="Frames per second, if not the data set's; csv and dfme have none."
         ),
     ] = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also look whether the clips are below this folder."),
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Tell every oddity, not the first ones of each kind.")
     ] = False,
@@ -48,6 +52,8 @@ def check(
     from fedpsyau_client.labels.table_summary import oddities_by_kind, summarise_table
 
     labels = read_label_table(table, dataset, fps)
+    if clips is not None:
+        labels = _with_clips_checked(labels, clips)
     summary = summarise_table(labels, rule)
     if as_json:
         typer.echo(json.dumps(_document(labels, summary, rule), indent=2))
@@ -63,6 +69,14 @@ def check(
             f"{table} has {warnings} warnings, and --strict allows none. Correct the rows that the "
             "report names, or leave --strict out."
         )
+
+
+def _with_clips_checked(labels: LabelTable, clips: Path) -> LabelTable:
+    from dataclasses import replace
+
+    from fedpsyau_client.preparation.clip_check import check_clips
+
+    return replace(labels, oddities=labels.oddities + check_clips(clips, labels.clips))
 
 
 def _document(labels: LabelTable, summary: TableSummary, rule: ClassRule) -> dict[str, Any]:

@@ -17,6 +17,7 @@ def show(
     """Show what feature stores hold: clips by class, subjects, and whether they are synthetic."""
     from fedpsyau_client.feature_store import list_partitions, open_feature_store
     from fedpsyau_client.manifest import MANIFEST_NAME
+    from fedpsyau_client.store_summary import summarise
 
     single = (path / MANIFEST_NAME).is_file()
     folders = [path] if single else [path / name for name in list_partitions(path)]
@@ -25,5 +26,5 @@ def show(
             f"{path} holds no feature store. Make the synthetic twin there with "
             f"`fedpsyau data synth --out {path}`, or prepare your own clips."
         )
-    stores = [open_feature_store(folder).manifest for folder in folders]
-    print_stores(stores, f"Feature stores in {path}")
+    summaries = [summarise(open_feature_store(folder)) for folder in folders]
+    print_stores(summaries, f"Feature stores in {path}")

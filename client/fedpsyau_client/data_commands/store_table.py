@@ -6,16 +6,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fedpsyau_client.manifest import Manifest
+    from fedpsyau_client.store_summary import StoreSummary
 
 
-def print_stores(manifests: Iterable[Manifest], title: str) -> None:
+def print_stores(summaries: Iterable[StoreSummary], title: str) -> None:
     """Print one row per store: clips, subjects, clips by class, data set."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    from fedpsyau_client.class_counts import three_class_counts
     from fedpsyau_model.emotions import CLASS_NAMES
 
     table = Table(
@@ -30,10 +29,9 @@ def print_stores(manifests: Iterable[Manifest], title: str) -> None:
     for column in ("clips", "subjects", *CLASS_NAMES["three"]):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("data set", no_wrap=True)
-    for manifest in manifests:
-        counts = manifest.counts
-        numbers = (counts.clips, counts.subjects, *three_class_counts(counts.emotions).values())
-        known_by_name = not manifest.synthetic or manifest.dataset.startswith("synthetic")
-        dataset = manifest.dataset if known_by_name else f"{manifest.dataset} (synthetic)"
-        table.add_row(manifest.partition, *(str(number) for number in numbers), dataset)
+    for summary in summaries:
+        numbers = (summary.clips, summary.subjects, *summary.classes.values())
+        table.add_row(
+            summary.partition, *(str(number) for number in numbers), summary.dataset_label
+        )
     Console().print(table)

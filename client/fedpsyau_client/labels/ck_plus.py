@@ -14,6 +14,7 @@ from typing import Final
 from fedpsyau_client.labels.au_notation import ActionUnitLabel
 from fedpsyau_client.labels.clip_record import ClipRecord, LabelTable, Oddity
 from fedpsyau_model.errors import LabelTableError
+from fedpsyau_model.input_files import read_input_text
 
 __all__ = ["read_ck_plus_labels"]
 
@@ -70,7 +71,7 @@ def _read_file(file: Path) -> Iterator[ActionUnitLabel]:
 
     An empty file is a peak without any unit.
     """
-    for number, line in enumerate(file.read_text(encoding="ascii").splitlines(), start=1):
+    for number, line in enumerate(read_input_text(file, "ascii").splitlines(), start=1):
         if not line.strip():
             continue
         try:

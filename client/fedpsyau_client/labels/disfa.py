@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from fedpsyau_client.labels.au_notation import ActionUnitLabel
 from fedpsyau_client.labels.clip_record import ClipRecord, LabelTable, Oddity
 from fedpsyau_model.errors import LabelTableError
+from fedpsyau_model.input_files import read_input_text
 
 __all__ = ["DISFA_AUS", "Pair", "PairRule", "choose_pairs", "read_disfa_labels"]
 
@@ -157,7 +158,7 @@ def _read_subject(folder: Path, oddities: list[Oddity]) -> _Coded | None:
 def _read_file(file: Path) -> NDArray[np.int64]:
     """(F, 2) frame numbers without gaps, and intensities. Raises ValueError, OSError."""
     rows = []
-    for number, line in enumerate(file.read_text(encoding="ascii").splitlines(), start=1):
+    for number, line in enumerate(read_input_text(file, "ascii").splitlines(), start=1):
         if line.strip():
             match = _LINE.fullmatch(line)
             if not match:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpsyau_model.action_units import AUS
-from fedpsyau_model.facial_points import CROP_SIZE, MIDLINE, facial_points
+from fedpsyau_model.facial_points import CROP_SIZE, facial_points
 
 __all__ = [
     "BLINK",
@@ -176,15 +176,19 @@ def _bumps() -> _Bumps:
     )
 
 
-def anchored_field(strength: Array, turn: Array, spread: Array, points: Array) -> Array:
+def anchored_field(
+    strength: Array, turn: Array, spread: Array, points: Array, size: int = CROP_SIZE
+) -> Array:
     """Displacement fields of faces that make movements.
 
     strength: (N, 14, 2), pixels, of the 12 AUs, then blink and jaw; right side, left side.
     turn: (N, 14), radians by which each movement pulls off its direction, mirrored on the left.
     spread: (N,) factor on the reach of every bump.
-    points: (N, 65, 2), facial points on the crop.
+    points: (N, 65, 2), facial points on the grid.
+    size: side of the grid. Where its pixels are not those of the aligned 128 crop, `strength`,
+        `spread` and `points` are in pixels of the grid.
 
-    Returns (N, 2, 128, 128) float32, x right and y down, in pixels.
+    Returns (N, 2, size, size) float32, x right and y down, in pixels.
     """
     bumps = _bumps()
     amplitude = strength[:, bumps.movement, bumps.side]
@@ -194,26 +198,26 @@ def anchored_field(strength: Array, turn: Array, spread: Array, points: Array) -
     u = amplitude * (cosine * pull_x - sine * pull_y)
     v = amplitude * (sine * pull_x + cosine * pull_y)
     reach = spread[:, None] * bumps.reach
-    along_x = _bell(points[:, bumps.point, 0], reach)
-    along_y = _bell(points[:, bumps.point, 1], reach)
+    along_x = _bell(points[:, bumps.point, 0], reach, size)
+    along_y = _bell(points[:, bumps.point, 1], reach, size)
     # A bump is the product of a bell along x and one along y: their sum is a matrix product.
     rows = np.stack([u, v], axis=1)[..., None] * along_y[:, None]
     return np.asarray(np.swapaxes(rows, -1, -2) @ along_x[:, None], dtype=np.float32)
 
 
-def _bell(centre: Array, reach: Array) -> Array:
-    """(N, B) centres and reaches -> (N, B, 128) Gaussian bells of height 1."""
-    pixel = np.arange(CROP_SIZE, dtype=np.float32)
+def _bell(centre: Array, reach: Array, size: int) -> Array:
+    """(N, B) centres and reaches -> (N, B, size) Gaussian bells of height 1."""
+    pixel = np.arange(size, dtype=np.float32)
     distance = (pixel - centre[..., None]) / reach[..., None]
     return np.asarray(np.exp(-0.5 * distance * distance), dtype=np.float32)
 
 
-def affine_field(translation: Array, gradient: Array) -> Array:
-    """Fields of a head that moves as a whole, about the middle of the crop.
+def affine_field(translation: Array, gradient: Array, size: int = CROP_SIZE) -> Array:
+    """Fields of a head that moves as a whole, about the middle of the grid.
 
-    translation: (N, 2) pixels. gradient: (N, 2, 2), d(u, v)/d(x, y). Returns (N, 2, 128, 128).
+    translation: (N, 2) pixels. gradient: (N, 2, 2), d(u, v)/d(x, y). Returns (N, 2, size, size).
     """
-    centred = np.arange(CROP_SIZE, dtype=np.float32) - np.float32(MIDLINE)
+    centred = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
     along_x = gradient[:, :, 0, None, None] * centred
     along_y = gradient[:, :, 1, None, None] * centred[:, None]
     return np.asarray(translation[:, :, None, None] + along_x + along_y, dtype=np.float32)

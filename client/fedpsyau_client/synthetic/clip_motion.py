@@ -22,7 +22,7 @@ from fedpsyau_model.emotions import EMOTIONS
 from fedpsyau_model.facial_points import CROP_SIZE
 from fedpsyau_model.motion import motion_features
 
-__all__ = ["Difficulty", "draw_features"]
+__all__ = ["ClipDraws", "Difficulty", "draw_clips", "draw_features"]
 
 Array = NDArray[np.float32]
 
@@ -85,7 +85,7 @@ CLIPS_PER_CHUNK: Final = 32
 
 
 @dataclass(frozen=True, eq=False)
-class _ClipDraws:
+class ClipDraws:
     """What is drawn for each of N clips before any field is made; all but points are float32."""
 
     strength: Array  # (N, 14, 2)
@@ -97,8 +97,9 @@ class _ClipDraws:
     gradient: Array  # (N, 2, 2)
     noise: Array  # (N,)
 
-    def part(self, rows: slice) -> _ClipDraws:
-        return _ClipDraws(*(getattr(self, field.name)[rows] for field in fields(self)))
+    def part(self, rows: slice) -> ClipDraws:
+        """Give the draws of some clips."""
+        return ClipDraws(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def draw_features(
@@ -115,14 +116,14 @@ def draw_features(
     Yields (flow, rois) as `motion_features` gives them; the bits don't depend on `chunk`.
     """
     clip_generator, smooth, pixel = (np.random.default_rng(seed) for seed in seeds)
-    draws = _draw_clips(labels, subjects, site, difficulty, clip_generator)
+    draws = draw_clips(labels, subjects, site, difficulty, clip_generator)
     for start in range(0, len(labels), chunk):
         part = draws.part(slice(start, min(start + chunk, len(labels))))
         yield motion_features(_fields(part, site, difficulty, smooth, pixel), part.seen_points)
 
 
 def _fields(
-    draws: _ClipDraws,
+    draws: ClipDraws,
     site: SiteShift,
     difficulty: Difficulty,
     smooth: np.random.Generator,
@@ -144,13 +145,14 @@ def _fields(
     return flow
 
 
-def _draw_clips(
+def draw_clips(
     labels: PartitionLabels,
     subjects: SubjectTraits,
     site: SiteShift,
     difficulty: Difficulty,
     generator: np.random.Generator,
-) -> _ClipDraws:
+) -> ClipDraws:
+    """Draw how every clip of a partition moves."""
     count, who = len(labels), labels.subject
     restless = subjects.restlessness[who] * site.head_motion
     off = generator.normal(site.offset, difficulty.misalignment, (count, 2))
@@ -164,7 +166,7 @@ def _draw_clips(
         axis=1,
     )
     no_turn = np.zeros((count, len(DISTURBANCES)))
-    return _ClipDraws(
+    return ClipDraws(
         **_as_float32(
             strength=strength,
             turn=np.concatenate([subjects.turn[who], no_turn], axis=1),

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 from fedpsyau_client.feature_store import ClipTable, Manifest, write_feature_store
 from fedpsyau_client.labels.class_rules import three_class
 from fedpsyau_client.labels.readers import read_casme3_labels
+from fedpsyau_client.partition_set import assembled_partitions
 from fedpsyau_client.synthetic.clip_motion import CLIPS_PER_CHUNK, Difficulty, draw_features
-from fedpsyau_client.synthetic.face_identity import draw_site_shift, draw_subjects
+from fedpsyau_client.synthetic.face_identity import (
+    SiteShift,
+    SubjectTraits,
+    draw_site_shift,
+    draw_subjects,
+)
 from fedpsyau_client.synthetic.label_statistics import Source
-from fedpsyau_client.synthetic.output_folder import assembled_partitions
 from fedpsyau_client.synthetic.partition_labels import (
     MIN_CLIPS_PER_CLASS,
     PartitionLabels,
@@ -33,10 +38,15 @@ __all__ = [
     "MIN_SUBJECTS",
     "TABLE_3",
     "Partition",
+    "Purpose",
+    "SiteDraws",
     "SyntheticPartition",
+    "draw_site",
     "make_partition",
     "partition_clips",
+    "plan_with_labels",
     "planned_partitions",
+    "seed_sequence",
     "write_twin",
 ]
 
@@ -104,17 +114,52 @@ def planned_partitions(scale: float = 1.0) -> tuple[Partition, ...]:
     )
 
 
-#: Where a partition's random numbers come from; each use has a seed of its own.
-Purpose = Literal["labels", "subjects", "site", "clips", "smooth noise", "pixel noise"]
-_PURPOSES: Final[tuple[Purpose, ...]] = (
-    *("labels", "subjects", "site"),
-    *("clips", "smooth noise", "pixel noise"),
-)
+#: Where a partition's random numbers come from; each use has a seed of its own. New ones go to the
+#: end, since the place in the list is part of the seed.
+Purpose = Literal[
+    "labels",
+    "subjects",
+    "site",
+    "clips",
+    "smooth noise",
+    "pixel noise",
+    "camera",
+    "looks",
+    "pictures",
+]
+_PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
+_FEATURE_PURPOSES: Final[tuple[Purpose, ...]] = ("clips", "smooth noise", "pixel noise")
 
 
-def _seed_sequence(seed: int, partition: str, purpose: Purpose) -> np.random.SeedSequence:
+def seed_sequence(seed: int, partition: str, purpose: Purpose) -> np.random.SeedSequence:
     """Seed of one use: no partition's numbers depend on which others are made."""
     return np.random.SeedSequence([seed, zlib.crc32(partition.encode()), _PURPOSES.index(purpose)])
+
+
+@dataclass(frozen=True, eq=False)
+class SiteDraws:
+    """What is drawn for a site before anything moves: who shows what, the faces, the camera."""
+
+    labels: PartitionLabels
+    subjects: SubjectTraits
+    site: SiteShift
+
+
+def draw_site(partition: Partition, seed: int, labels: PartitionLabels | None = None) -> SiteDraws:
+    """Draw a site; the same for both depths of the twin. labels: given ones instead of drawn."""
+
+    def generator(purpose: Purpose) -> np.random.Generator:
+        return np.random.default_rng(seed_sequence(seed, partition.name, purpose))
+
+    if labels is None:
+        labels = draw_labels(
+            partition.source, partition.clips, partition.subjects, generator("labels")
+        )
+    return SiteDraws(
+        labels=labels,
+        subjects=draw_subjects(int(labels.subject.max()) + 1, generator("subjects")),
+        site=draw_site_shift(partition.source, generator("site")),
+    )
 
 
 def make_partition(
@@ -132,24 +177,15 @@ def make_partition(
     chunk: clips made together; the result is the same bit for bit.
     progress: called with the number of clips made since the last call.
     """
-
-    def seeds(*purposes: Purpose) -> list[np.random.SeedSequence]:
-        return [_seed_sequence(seed, partition.name, purpose) for purpose in purposes]
-
-    label_seed, subject_seed, site_seed = seeds("labels", "subjects", "site")
-    if labels is None:
-        generator = np.random.default_rng(label_seed)
-        labels = draw_labels(partition.source, partition.clips, partition.subjects, generator)
-    subjects = draw_subjects(int(labels.subject.max()) + 1, np.random.default_rng(subject_seed))
-    site = draw_site_shift(partition.source, np.random.default_rng(site_seed))
-    flow = np.empty((len(labels), 3, 28, 28), dtype=np.float32)
-    rois = np.empty((len(labels), 65, 3, 5, 5), dtype=np.float32)
+    drawn = draw_site(partition, seed, labels)
+    flow = np.empty((len(drawn.labels), 3, 28, 28), dtype=np.float32)
+    rois = np.empty((len(drawn.labels), 65, 3, 5, 5), dtype=np.float32)
     done = 0
     for flow_part, roi_part in draw_features(
-        labels,
-        subjects,
-        site,
-        seeds("clips", "smooth noise", "pixel noise"),
+        drawn.labels,
+        drawn.subjects,
+        drawn.site,
+        [seed_sequence(seed, partition.name, purpose) for purpose in _FEATURE_PURPOSES],
         difficulty or Difficulty(),
         chunk,
     ):
@@ -157,7 +193,19 @@ def make_partition(
         flow[rows], rois[rows] = flow_part, roi_part
         done = rows.stop
         progress(len(flow_part))
-    return SyntheticPartition(partition, labels, flow, rois)
+    return SyntheticPartition(partition, drawn.labels, flow, rois)
+
+
+def plan_with_labels(
+    scale: float, seed: int, casme3_labels: Path | None
+) -> tuple[tuple[Partition, ...], dict[str, PartitionLabels]]:
+    """Plan all partitions; those that take their labels from a real table come with them.
+
+    Raises SettingsError (scale), LabelTableError (label table).
+    """
+    plan = planned_partitions(scale)
+    real = {} if casme3_labels is None else _casme3_labels(casme3_labels, scale, seed)
+    return tuple(_with_labels(partition, real.get(partition.name)) for partition in plan), real
 
 
 def write_twin(
@@ -181,11 +229,9 @@ def write_twin(
     Raises SettingsError (scale), LabelTableError (label table), OutputExistsError (partitions are
     there already), OutputWriteError (cannot be written). Whatever is raised, `out` stays as it was.
     """
-    plan = planned_partitions(scale)
-    real_labels = {} if casme3_labels is None else _casme3_labels(casme3_labels, scale, seed)
-    plan = tuple(_with_labels(partition, real_labels.get(partition.name)) for partition in plan)
+    plan, real_labels = plan_with_labels(scale, seed, casme3_labels)
     names = [partition.name for partition in plan]
-    with assembled_partitions(out, names, overwrite) as folder:
+    with assembled_partitions(out, names, overwrite, made_up=True) as folder:
         begin(plan)
         return tuple(
             _write_partition(
@@ -208,9 +254,7 @@ def _casme3_labels(file: Path, scale: float, seed: int) -> dict[str, PartitionLa
     table = read_casme3_labels(file)
     sites = casme3_site_records(table.clips, scale, MIN_SUBJECTS, seed)
     return {
-        name: labels_of_records(
-            records, np.random.default_rng(_seed_sequence(seed, name, "labels"))
-        )
+        name: labels_of_records(records, np.random.default_rng(seed_sequence(seed, name, "labels")))
         for name, records in zip(("casme3_c1", "casme3_c2"), sites, strict=True)
     }
 

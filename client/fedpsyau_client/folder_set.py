@@ -1,4 +1,4 @@
-"""Several feature stores that appear in a data folder together or not at all."""
+"""Several folders that appear in a data folder together or not at all."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fedpsyau_client.manifest import MANIFEST_NAME, read_manifest
-from fedpsyau_model.errors import FedPsyAUError, OutputExistsError, OutputWriteError
+from fedpsyau_model.errors import OutputExistsError, OutputWriteError
 
-__all__ = ["assembled_partitions"]
+__all__ = ["assembled_folders"]
 
-_ENDING = ".synth-partial"
+_ENDING = ".set-partial"
 
 
 @contextmanager
-def assembled_partitions(
-    out: Path, names: Sequence[str], overwrite: bool = False
+def assembled_folders(
+    out: Path,
+    names: Sequence[str],
+    why_kept: Callable[[Path], str],
+    overwrite: bool = False,
 ) -> Iterator[Path]:
-    """Give an empty folder; the stores written to it move to `out` when the block ends well.
+    """Give an empty folder; what is written to it under `names` moves to `out` at a good end.
 
     The folder lies beside `out` under a hidden name and goes away whatever happens. One that a
     killed process left behind is removed by the next call.
-    overwrite: stores of these names that are in `out` are replaced if they are synthetic.
+    overwrite: folders of these names that are in `out` are replaced, unless there is a reason to
+        keep one.
+    why_kept: gives that reason, such as "is no feature store", or "".
 
-    Raises OutputExistsError if stores are there and may not be replaced, OutputWriteError if
+    Raises OutputExistsError if folders are there and may not be replaced, OutputWriteError if
     nothing can be written. Then `out` is as it was.
     """
-    _check_existing(out, names, overwrite)
+    _check_existing(out, names, why_kept, overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(out)
@@ -54,7 +58,9 @@ def assembled_partitions(
         os.close(lock)
 
 
-def _check_existing(out: Path, names: Sequence[str], overwrite: bool) -> None:
+def _check_existing(
+    out: Path, names: Sequence[str], why_kept: Callable[[Path], str], overwrite: bool
+) -> None:
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out} is a file, not a folder. Give another place with --out.")
     present = [name for name in names if os.path.lexists(out / name)]
@@ -63,19 +69,12 @@ def _check_existing(out: Path, names: Sequence[str], overwrite: bool) -> None:
             f"{out} already holds {', '.join(present)}, and they were left as they are. Give "
             "another folder with --out, or replace them with --overwrite."
         )
-    real = [name for name in present if not _is_synthetic(out / name)]
-    if real:
-        raise OutputExistsError(
-            f"{', '.join(real)} in {out} is not synthetic, or cannot be read, and is never "
-            "replaced by synthetic data. Give another folder with --out, or move it away yourself."
-        )
-
-
-def _is_synthetic(folder: Path) -> bool:
-    try:
-        return read_manifest(folder / MANIFEST_NAME).synthetic
-    except FedPsyAUError:
-        return False
+    for name in present:
+        if reason := why_kept(out / name):
+            raise OutputExistsError(
+                f"{name} in {out} {reason}, and is never replaced by this command. Give another "
+                "folder with --out, or move it away yourself."
+            )
 
 
 def _remove_leftovers(out: Path) -> None:

@@ -1,0 +1,1 @@
+"""Pictures from which a person sees whether preparation is right."""

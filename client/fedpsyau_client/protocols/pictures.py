@@ -1,0 +1,90 @@
+"""Pictures of a protocol's run: the pooled confusion matrix, and the course of training."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fedpsyau_client.protocols.fold_result import FoldResult
+
+_INK = "#26323b"
+_GRID = "#e3e7ea"
+
+#: Blue and vermilion of Okabe and Ito, told apart with any common colour blindness.
+_BLUE, _VERMILION = "#0072b2", "#d55e00"
+
+#: Above this share a cell is dark, and its number is written in white.
+_DARK = 0.55
+
+_DPI = 150
+
+
+def png(figure: Figure) -> bytes:
+    """Draw a figure as PNG; the same figure gives the same bytes."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=_DPI)
+    return picture.getvalue()
+
+
+def plot_confusion(title: str, confusion: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Draw counts (C, C) of all folds: colour and first line the share of the true class."""
+    side = 1.5 + 0.95 * len(classes)
+    figure = Figure(figsize=(max(side, 5.2), side), layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    shares = confusion / confusion.sum(axis=1, keepdims=True).clip(min=1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
+    for (row, column), count in np.ndenumerate(confusion):
+        share = shares[row, column]
+        axes.text(
+            column,
+            row,
+            f"{share:.2f}\n{count}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if share > _DARK else _INK,
+        )
+    axes.set_xticks(range(len(classes)), labels=classes, rotation=45 if len(classes) > 3 else 0)
+    axes.set_yticks(range(len(classes)), labels=classes)
+    axes.tick_params(length=0, labelsize=9)
+    axes.spines[:].set_color(_GRID)
+    axes.set_xlabel("predicted class", color=_INK)
+    axes.set_ylabel("true class", color=_INK)
+    axes.set_title(f"Confusion, share of the true class and clips\n{title}", fontsize=9, color=_INK)
+    return figure
+
+
+def plot_curves(title: str, results: Sequence[FoldResult]) -> Figure:
+    """Draw the training loss of every fold by epoch; beside it UF1 on validation, if there is."""
+    validated = [result.validation_uf1 for result in results if result.validation_uf1]
+    panels = 2 if validated else 1
+    figure = Figure(figsize=(5.6 * panels, 3.8), layout="constrained", facecolor="white")
+    grid = figure.subplots(1, panels, squeeze=False)[0]
+    _draw_folds(grid[0], [[each[0] for each in result.losses] for result in results], _BLUE)
+    grid[0].set_ylabel("training loss")
+    grid[0].set_ylim(bottom=0)
+    if validated:
+        curves = [[np.nan if each is None else each for each in fold] for fold in validated]
+        _draw_folds(grid[1], curves, _VERMILION)
+        grid[1].set_ylabel("UF1 on validation subjects")
+        grid[1].set_ylim(0, 1)
+    figure.suptitle(f"Training, every fold and their mean\n{title}", fontsize=9, color=_INK)
+    return figure
+
+
+def _draw_folds(axes: Axes, folds: Sequence[Sequence[float]], color: str) -> None:
+    """Draw a thin line for each fold and a thick one for their mean; all are equally long."""
+    values = np.array(folds, dtype=np.float64)
+    epochs = np.arange(1, values.shape[1] + 1)
+    axes.plot(epochs, values.T, color=color, alpha=0.25, linewidth=0.8)
+    axes.plot(epochs, values.mean(axis=0), color=color, linewidth=2.2, marker="o", markersize=3)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
