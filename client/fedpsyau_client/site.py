@@ -208,7 +208,8 @@ class Site:
     def _begin(self, run: _Run, order: TrainingOrder, model: bytes) -> tuple[LocalWork, Tensors]:
         """What the round's procedure works with, and the others' mean if it came along."""
         received, others = without_others(unpack_tensors(model))
-        _require_names(run, received)
+        for tensors in (received, others) if others else (received,):
+            _require_names(run, tensors)
         carried = None
         if _carried_names(run):
             carried = self.state.carried(run.run_id, order.round)

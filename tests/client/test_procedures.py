@@ -283,6 +283,14 @@ def test_a_site_chooses_the_others_where_they_know_more(site: Site) -> None:
     assert report.theta == 0.0
 
 
+def test_a_mean_of_other_tensors_is_refused(site: Site) -> None:
+    agreed = join(site, settings("p-fedprox", theta="auto"))
+    received = model(agreed, 1)
+    strange = {"strange": np.zeros(1, np.float32)}
+    with pytest.raises(WeightsMismatchError, match="not to be sent strange"):
+        trained(site, 1, with_others(received, received | strange))
+
+
 def test_choosing_changes_nothing_but_the_clips_that_are_trained_with(site: Site) -> None:
     fixed = site.introduce(hello(settings("p-fedprox", theta=0.9), "fixed"))
     agreed = settings("p-fedprox", theta="auto", learning_rate=0.01)

@@ -90,9 +90,9 @@ class Federation:
             *arguments,
         )
 
-    def start_sites(self, partitions: Sequence[str] = SITES) -> None:
+    def start_sites(self, partitions: Sequence[str] = SITES, *arguments: object) -> None:
         for partition in partitions:
-            self.start_site(partition)
+            self.start_site(partition, *arguments)
 
     def _start(self, name: str, command: str, *arguments: object) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:

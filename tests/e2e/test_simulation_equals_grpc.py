@@ -45,7 +45,8 @@ keep-rounds = 0
 def sites(tmp_path_factory: pytest.TempPathFactory, twin: Path) -> Iterator[Federation]:
     """Seven sites that look for a server on a port where there is none yet."""
     with Federation(tmp_path_factory.mktemp("sites"), twin, free_port()) as federation:
-        federation.start_sites()
+        # On a busy machine there may be no server for longer than a site would wait by default.
+        federation.start_sites(SITES, "--connect-seconds", 900)
         yield federation
 
 
