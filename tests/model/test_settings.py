@@ -232,6 +232,7 @@ OTHER_VALUES: dict[str, Any] = {
     "server.sites": ["a", "b"],
     "server.listen": "127.0.0.1:9999",
     "server.runs": "elsewhere",
+    "server.start": "aus.safetensors",
 }
 
 
