@@ -6,8 +6,8 @@ count could, for all that is published, still be any number below the threshold;
 that is not enough, the total is given as a range, or not at all. An exact total is kept rather than
 an exact count, because a federation learns from every site how many clips it has.
 
-A reader who runs this program on every table that fits what it published can now and then tell more
-(what statistics offices call a minimality attack); that is not defended against.
+A reader who runs this program on every table that fits what it published can often tell more where
+counts are small (what statistics offices call a minimality attack); that is not defended against.
 """
 
 from __future__ import annotations

@@ -84,9 +84,10 @@ def test_both_depths_of_the_twin_have_the_same_labels(out):
     assert [row["subject"] for row in table] == [f"s{subject:03d}" for subject in labels.subject]
 
 
-def test_it_says_synthetic(out):
+def test_it_says_synthetic(out, tmp_path):
     site = out / FRAMES_FOLDER / SITE
-    assert is_synthetic(site / "labels.csv", "csv")
+    assert is_synthetic(site / "labels.csv", tmp_path, "csv")
+    assert is_synthetic(tmp_path / "own.csv", site / "clips", "csv")
     mark = json.loads((site / "synthetic.json").read_text())
     assert mark["synthetic"] is True
     assert mark["statistics-of"] == "casme3"

@@ -50,9 +50,14 @@ def read_labels(file: Path, dataset: str) -> LabelTable:
     return read_label_table(file, cast(DatasetName, name))
 
 
-def is_synthetic(labels: Path, dataset: str) -> bool:
-    """Whether the clips of a label table were made by the synthetic twin."""
-    return dataset == SYNTHETIC_FRAMES or (labels.parent / SYNTHETIC_MARK).is_file()
+def is_synthetic(labels: Path, clips: Path, dataset: str) -> bool:
+    """Whether the clips were made by the synthetic twin.
+
+    Its mark stands beside the label table and the folder of clips; either tells, so that clips that
+    are prepared with another table still say so.
+    """
+    marked = (labels.parent, clips, clips.absolute().parent)
+    return dataset == SYNTHETIC_FRAMES or any((each / SYNTHETIC_MARK).is_file() for each in marked)
 
 
 def onset_and_apex(record: ClipRecord, missing_apex: MissingApex = "skip") -> tuple[int, int]:

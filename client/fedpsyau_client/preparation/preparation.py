@@ -145,7 +145,7 @@ def _write_store(planned: PlannedClips, coded_aus: Sequence[int] | None) -> Mani
         plan.store,
         partition=plan.partition,
         dataset=plan.dataset,
-        synthetic=is_synthetic(plan.labels, plan.dataset),
+        synthetic=is_synthetic(plan.labels, plan.clips, plan.dataset),
         clips=store_labels(planned.records, planned.ids, rows, plan.rule),
         flow=np.stack([result.flow for result in whole]),
         rois=np.stack([result.rois for result in whole]),

@@ -285,8 +285,8 @@ def test_precomputed_landmarks_give_the_same_without_any_model(
 
 def test_frames_of_the_twin_stay_synthetic(face_clips, tmp_path):
     labels = add_rows(face_clips, tmp_path / "labels.csv")
-    assert not is_synthetic(labels, "csv")
-    assert is_synthetic(labels, "synthetic-frames")
+    assert not is_synthetic(labels, tmp_path / "clips", "csv")
+    assert is_synthetic(labels, tmp_path / "clips", "synthetic-frames")
     (tmp_path / SYNTHETIC_MARK).write_text("{}")
     assert prepare(plan(face_clips, tmp_path / "out", labels)).manifest.synthetic
 
