@@ -31,7 +31,7 @@ test: models
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
 test-e2e: models
-	.venv/bin/python -m pytest -m e2e
+	.venv/bin/python -m pytest -m 'e2e and not slow'
 
 test-all: models
 	.venv/bin/python -m pytest -m ''

@@ -66,9 +66,10 @@ def federate(sites: Federation, folder: Path, config: str) -> Federation:
     ("name", "theta", "au_branch"),
     [
         ("p-fedprox", "0.9", "true"),
-        ("p-fedprox", '"auto"', "false"),
+        pytest.param("p-fedprox", '"auto"', "false", marks=pytest.mark.slow),
+        # Ten whole federations take too long for every change: the others run with -m slow.
         *[
-            (name, "0.9", "false")
+            pytest.param(name, "0.9", "false", marks=() if name == "fedas" else pytest.mark.slow)
             for name in get_args(StrategyName)
             if name not in ("p-fedprox", "pooled")
         ],
