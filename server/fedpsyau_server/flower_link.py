@@ -62,6 +62,7 @@ class FlowerLink:
         self._dismissals: set[str] = set()
         self._last_look = float("-inf")
         self._connected: frozenset[int] = frozenset()
+        self._key_of: dict[int, str] = {}
 
     def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
         """See SiteLink."""
@@ -152,7 +153,8 @@ class FlowerLink:
         if time.monotonic() - self._last_look < NODE_POLL:
             return
         self._last_look = time.monotonic()
-        self._connected = frozenset(self._grid.get_node_ids())
+        self._key_of = _names_by_node(self._grid)
+        self._connected = frozenset(self._key_of)
         unknown = sorted(self._connected - self._greeted)
         hello = self._roster.hello.to_values()
         messages = [_message(hello, node, HELLO, "join") for node in unknown]
@@ -187,7 +189,9 @@ class FlowerLink:
             dismissal: Dismissal | None = Dismissal(reason=str(error), exit_code=error.exit_code)
             partition = "unknown"
         else:
-            dismissal = self._roster.admit(node, introduction, self._connected)
+            dismissal = self._roster.admit(
+                node, introduction, self._connected, self._key_of.get(node)
+            )
             partition = introduction.partition
         if dismissal is None:
             self._on_event(
@@ -199,6 +203,11 @@ class FlowerLink:
             return
         self._on_event("refused", site=partition, reason=dismissal.reason)
         self._push_dismissals(dismissal, [node])
+
+
+def _names_by_node(grid: Grid) -> dict[int, str]:
+    """Nodes that answer, each with the name under which its key was registered, or nothing."""
+    return {node.node_id: str(node.name or "") for node in grid.get_nodes()}
 
 
 def _message(
