@@ -332,6 +332,12 @@ class ServerSettings(Settings):
         False, description="Allow plaintext beyond this machine: anybody on the way can read it."
     )
 
+    @field_validator("kit", mode="before")
+    @classmethod
+    def _no_kit(cls, kit: object) -> object:
+        """TOML has no word for nothing, so an empty string stands for no kit."""
+        return kit or None
+
     @field_validator("sites", mode="before")
     @classmethod
     def _split(cls, sites: object) -> object:

@@ -100,7 +100,7 @@ def join(
         agreed = load_settings(FederationSettings, config) if config else None
         _log_to_stderr(settings.partition)
         tell = print_warning if settings.insecure else print_notice
-        tell(protection(settings))
+        tell(protection(settings, opened))
         typer.echo(take_part(settings, agreed, opened))
 
 

@@ -49,13 +49,10 @@ class DismissedError(FedPsyAUError):
         self.exit_code = dismissal.exit_code  # type: ignore[misc]
 
 
-def protection(settings: ClientSettings) -> str:
+def protection(settings: ClientSettings, kit: SiteKit | None) -> str:
     """Say how the connection is protected; see `require_protected` for what it refuses."""
     return require_protected(
-        settings.superlink,
-        "--superlink",
-        tls=settings.kit is not None,
-        insecure=settings.insecure,
+        settings.superlink, "--superlink", tls=kit is not None, insecure=settings.insecure
     )
 
 
@@ -71,7 +68,7 @@ def take_part(
     nobody answers, DismissedError if the server refuses this site, and, before the site's first
     word, whatever `front_door` and `key_probe` find out about server, key and clock.
     """
-    protection(settings)
+    protection(settings, kit)
     with Site.open(settings, agreed) as site:
         app = SiteApp(site)
         _wait_for_server(settings, kit)
@@ -102,6 +99,12 @@ def _answer_until_dismissed(
 
 def _require_place(supernode: SuperNode, settings: ClientSettings) -> None:
     """Raise KeyInUseError once a connection of this site's own that broke must have lapsed."""
+    if 0 < supernode.refused_seconds <= LEASE_SECONDS:
+        log.info(
+            "the server knows this site and says that it is connected; a connection that broke "
+            "lapses within %.0f s",
+            LEASE_SECONDS,
+        )
     if supernode.refused_seconds > LEASE_SECONDS:
         raise KeyInUseError(
             f"The server at {settings.superlink} has not let this site in for "
