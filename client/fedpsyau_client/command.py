@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedpsyau_client.preflight_command import preflight_command
 from fedpsyau_model.command_line import (
     new_app,
     print_notice,
@@ -19,13 +20,18 @@ from fedpsyau_model.command_line import (
 app = new_app("Join a federation as one site. Nothing but weights and counts leaves this machine.")
 
 
-@app.command()
+app.command("preflight")(preflight_command)
+
+
+@app.callback(invoke_without_command=True)
 def join(
+    context: typer.Context,
     kit: Annotated[
         Path | None,
         typer.Option(
             help="This site's kit from the coordinator, a folder or the archive as it came.",
             envvar="FEDPSYAU_KIT",
+            show_envvar=False,
         ),
     ] = None,
     partition: Annotated[
@@ -72,6 +78,8 @@ def join(
     version: bool = version_option(),
 ) -> None:
     """Join a federation as one site, and train in it until the server says that it is over."""
+    if context.invoked_subcommand is not None:
+        return
     from contextlib import ExitStack
 
     from fedpsyau_client.settings import ClientSettings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import tempfile
 import time
@@ -25,6 +26,9 @@ _STEADY_SECONDS = 60.0
 #: What the SuperNode writes when the server knows its key and yet does not let it in.
 _TURNED_AWAY = b"[code: 2004]"
 
+#: It lets this site in as soon as an earlier connection has lapsed, so that is tried often.
+_LONGEST_PAUSE_AT_THE_DOOR = 10.0
+
 
 class SuperNode:
     """A SuperNode that is started again, with back-off, whenever it ends.
@@ -32,7 +36,11 @@ class SuperNode:
     Its task interface listens on loopback and is guarded by a secret of this process. With a kit
     it speaks TLS and shows the site's key; without one, plaintext, which callers allow on loopback
     only, unless the user insists.
+
+    refused_seconds: time from the first to the last start in a row that the server turned away.
     """
+
+    refused_seconds = 0.0
 
     def __init__(
         self, partition: str, superlink: str, log_file: Path, kit: SiteKit | None = None
@@ -47,7 +55,7 @@ class SuperNode:
         self._secret_file.touch(mode=0o600)
         self._secret_file.write_bytes(self._secret)
         self._restarts = 0
-        self._refused_since: float | None = None
+        self._first_refused = math.inf
         self._start()
 
     def _start(self) -> None:
@@ -69,11 +77,6 @@ class SuperNode:
         self._started = time.monotonic()
         self._log_start = self._log_file.stat().st_size
 
-    @property
-    def refused_seconds(self) -> float:
-        """For how long the server has turned every start away; 0 if it did not at the last."""
-        return time.monotonic() - self._refused_since if self._refused_since else 0.0
-
     def keep_alive(self) -> bool:
         """Start the SuperNode again if it has ended; True if that was needed.
 
@@ -84,11 +87,14 @@ class SuperNode:
             return False
         if time.monotonic() - self._started > _STEADY_SECONDS:
             self._restarts = 0
-        if self._was_turned_away():
-            self._refused_since = self._refused_since or self._started
-        else:
-            self._refused_since = None
         pause = BACK_OFF[min(self._restarts, len(BACK_OFF) - 1)]
+        if self._was_turned_away():
+            self._first_refused = min(self._first_refused, self._started)
+            self.refused_seconds = self._started - self._first_refused
+            pause = min(pause, _LONGEST_PAUSE_AT_THE_DOOR)
+            log.info("the server says that this site is connected already; that may have to lapse")
+        else:
+            self._first_refused, self.refused_seconds = math.inf, 0.0
         self._restarts += 1
         log.warning("the connection process ended (code %d); next start in %.0f s", code, pause)
         self._stop_process()

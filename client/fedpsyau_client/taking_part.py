@@ -99,12 +99,6 @@ def _answer_until_dismissed(
 
 def _require_place(supernode: SuperNode, settings: ClientSettings) -> None:
     """Raise KeyInUseError once a connection of this site's own that broke must have lapsed."""
-    if 0 < supernode.refused_seconds <= LEASE_SECONDS:
-        log.info(
-            "the server knows this site and says that it is connected; a connection that broke "
-            "lapses within %.0f s",
-            LEASE_SECONDS,
-        )
     if supernode.refused_seconds > LEASE_SECONDS:
         raise KeyInUseError(
             f"The server at {settings.superlink} has not let this site in for "
@@ -112,6 +106,15 @@ def _require_place(supernode: SuperNode, settings: ClientSettings) -> None:
             "Stop the other one, on this machine or wherever the kit was copied to. If this site "
             "runs no other, the key has leaked: tell the coordinator, who rotates it."
         )
+
+
+def key_refusal(address: str, partition: str) -> KeyRefusedError:
+    """Make the error for a key that the server does not know."""
+    return KeyRefusedError(
+        f"The server at {address} does not know the key of this kit ({partition}): it was revoked "
+        "or replaced, or the kit is another server's. Ask the coordinator for this site's current "
+        "kit."
+    )
 
 
 def _wait_for_server(settings: ClientSettings, kit: SiteKit | None) -> None:
@@ -150,9 +153,5 @@ def _lets_us_in(settings: ClientSettings, kit: SiteKit | None, deadline: float) 
     while (known := key_is_known(address, kit)) is False and time.monotonic() < patience:
         time.sleep(CONNECT_POLL)
     if known is False:
-        raise KeyRefusedError(
-            f"The server at {address} does not know the key of this kit ({settings.partition}): it "
-            "was revoked or replaced, or the kit is another server's. Ask the coordinator for this "
-            "site's current kit."
-        )
+        raise key_refusal(address, settings.partition)
     return known is True

@@ -41,10 +41,23 @@ _PACKED = "safetensors"
 
 @dataclass(frozen=True)
 class _Sent:
-    """An order on its way: whose it is, and the node it went to."""
+    """An order on its way: whose it is, and the connection it went to."""
 
     site: str
     node: int
+    since: str
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node that answers.
+
+    name: whose key it has, or nothing. since: when it connected. A node with a key keeps its id
+    when the site is started anew, and this is how that is seen.
+    """
+
+    name: str
+    since: str
 
 
 class FlowerLink:
@@ -57,12 +70,13 @@ class FlowerLink:
         self._grid = grid
         self._roster = roster
         self._on_event = on_event
-        self._greeted: set[int] = set()
+        self._greeted: dict[int, str] = {}
+        self._admitted: dict[str, str] = {}
         self._hellos: dict[str, int] = {}
         self._dismissals: set[str] = set()
         self._last_look = float("-inf")
         self._connected: frozenset[int] = frozenset()
-        self._key_of: dict[int, str] = {}
+        self._nodes: dict[int, _Node] = {}
 
     def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
         """See SiteLink."""
@@ -80,7 +94,7 @@ class FlowerLink:
         return self._roster.members[site].introduction.train_clips
 
     def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
-        """See SiteLink. A site that comes back under a new node gets its order again."""
+        """See SiteLink. A site that comes back under a new connection gets its order again."""
         deadline = time.monotonic() + seconds
         waiting = set(orders)
         pending: dict[str, _Sent] = {}
@@ -91,15 +105,13 @@ class FlowerLink:
                 yield Reply(site, fault="its node could not be reached")
             for message in self._pull(pending):
                 sent = pending.pop(message.metadata.reply_to_message_id)
-                gone = message.has_error() and sent.node != self._node_of(sent.site)
+                gone = message.has_error() and sent != self._address_of(sent.site)
                 if sent.site in waiting and not gone:
                     waiting.discard(sent.site)
                     yield _read_reply(sent.site, message)
             self._look_for_nodes()
             reached = set(pending.values())
-            unsent = [
-                site for site in sorted(waiting) if _Sent(site, self._node_of(site)) not in reached
-            ]
+            unsent = [site for site in sorted(waiting) if self._address_of(site) not in reached]
             if waiting:
                 time.sleep(REPLY_POLL)
 
@@ -136,7 +148,7 @@ class FlowerLink:
             if message_id is None:
                 unreached.append(site)
             else:
-                pending[message_id] = _Sent(site, self._node_of(site))
+                pending[message_id] = self._address_of(site)
         return unreached
 
     def _push(self, messages: list[Message]) -> list[str | None]:
@@ -148,20 +160,25 @@ class FlowerLink:
     def _node_of(self, site: str) -> int:
         return self._roster.members[site].node_id
 
+    def _address_of(self, site: str) -> _Sent:
+        return _Sent(site, self._node_of(site), self._admitted[site])
+
     def _look_for_nodes(self) -> None:
         """Greet nodes that have appeared since the last look, at most once a second."""
         if time.monotonic() - self._last_look < NODE_POLL:
             return
         self._last_look = time.monotonic()
-        self._key_of = _names_by_node(self._grid)
-        self._connected = frozenset(self._key_of)
-        unknown = sorted(self._connected - self._greeted)
+        self._nodes = _nodes_that_answer(self._grid)
+        self._connected = frozenset(self._nodes)
+        unknown = sorted(
+            node for node, is_now in self._nodes.items() if self._greeted.get(node) != is_now.since
+        )
         hello = self._roster.hello.to_values()
         messages = [_message(hello, node, HELLO, "join") for node in unknown]
         for node, message_id in zip(unknown, self._push(messages), strict=True):
             if message_id is not None:
                 self._hellos[message_id] = node
-                self._greeted.add(node)
+                self._greeted[node] = self._nodes[node].since
 
     def _pull(self, pending: Mapping[str, Any] | None = None) -> list[Message]:
         """Pull what has come; deal with introductions, return answers to orders."""
@@ -181,7 +198,7 @@ class FlowerLink:
 
     def _admit(self, node: int, message: Message) -> None:
         if message.has_error():
-            self._greeted.discard(node)  # greeted again if it is still there at the next look
+            self._greeted.pop(node, None)  # greeted again if it is still there at the next look
             return
         try:
             introduction = Introduction.from_values(_values(message))
@@ -189,11 +206,13 @@ class FlowerLink:
             dismissal: Dismissal | None = Dismissal(reason=str(error), exit_code=error.exit_code)
             partition = "unknown"
         else:
+            is_now = self._nodes.get(node)
             dismissal = self._roster.admit(
-                node, introduction, self._connected, self._key_of.get(node)
+                node, introduction, self._connected, is_now.name if is_now else None
             )
             partition = introduction.partition
         if dismissal is None:
+            self._admitted[partition] = self._greeted.get(node, "")
             self._on_event(
                 "joined",
                 site=partition,
@@ -205,9 +224,8 @@ class FlowerLink:
         self._push_dismissals(dismissal, [node])
 
 
-def _names_by_node(grid: Grid) -> dict[int, str]:
-    """Nodes that answer, each with the name under which its key was registered, or nothing."""
-    return {node.node_id: str(node.name or "") for node in grid.get_nodes()}
+def _nodes_that_answer(grid: Grid) -> dict[int, _Node]:
+    return {node.node_id: _Node(node.name, node.last_activated_at) for node in grid.get_nodes()}
 
 
 def _message(

@@ -70,7 +70,9 @@ def test_grid() -> None:
     assert parameters(HttpGrid.push_messages) == ["messages"]
     assert parameters(HttpGrid.pull_messages) == ["message_ids"]
     assert parameters(HttpGrid.get_nodes) == []
-    assert {"node_id", "name"} <= {field.name for field in NodeInfo.DESCRIPTOR.fields}
+    assert {"node_id", "name", "last_activated_at"} <= {
+        field.name for field in NodeInfo.DESCRIPTOR.fields
+    }
 
 
 def test_the_key_is_looked_up_before_the_interval() -> None:

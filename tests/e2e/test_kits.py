@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -21,8 +23,10 @@ from fedpsyau_model.certificates import read_certificate
 from fedpsyau_model.child_process import flower_environment, free_port
 from fedpsyau_model.errors import (
     CertificateDatesError,
+    ClockSkewError,
     KeyInUseError,
     KeyRefusedError,
+    KitError,
     NameNotYoursError,
     PrivateKeyError,
     ServerNotTrustedError,
@@ -161,6 +165,54 @@ def test_refused(refusals: Federation, name: str) -> None:
     }[name]
     for words in said:
         assert words in paragraph
+
+
+@pytest.mark.parametrize("seconds", [60, -900])
+def test_a_clock_that_is_wrong(refusals: Federation, seconds: int) -> None:
+    """The real client, which signs with the time of a wrong clock."""
+    pretender = (
+        "import datetime; import flwr.client.grpc_rere_client.node_auth_client_interceptor as m; "
+        f"right = m.now; m.now = lambda: right() + datetime.timedelta(seconds={seconds}); "
+        "from fedpsyau_client.command import main; main()"
+    )
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-c", pretender, "--data", str(refusals.data)),
+            *("--kit", str(refusals.folder / "kit" / "kits" / "dfme_c3.tar.gz")),
+            *("--state", str(refusals.folder / f"state-clock{seconds}")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env=clean_environment(),
+        check=False,
+    )
+    assert finished.returncode == ClockSkewError.exit_code, finished.stderr
+    assert "NTP" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def preflight(federation: Federation, site: str) -> tuple[int, dict[str, bool | None]]:
+    """Exit code and what was found, by check."""
+    finished = run(
+        "fedpsyau-client",
+        *("preflight", "--json", "--data", federation.data),
+        *("--kit", federation.folder / "kit" / "kits" / f"{site}.tar.gz"),
+        *("--state", federation.folder / "state-preflight"),
+    )
+    findings = [json.loads(line) for line in finished.stdout.splitlines()]
+    return finished.returncode, {each["check"]: each["ok"] for each in findings}
+
+
+def test_preflight(refusals: Federation) -> None:
+    code, found = preflight(refusals, "dfme_c3")
+    assert code == 0, found
+    assert len(found) == 11
+    assert set(found.values()) == {True}
+    assert not (refusals.folder / "state-preflight").exists()
+    code, found = preflight(refusals, "nobody")
+    assert code == KitError.exit_code
+    assert (found["kit"], found["settings"], found["server"]) == (False, None, None)
 
 
 def test_flower_itself_refuses_a_node_without_a_key(refusals: Federation, tmp_path: Path) -> None:
