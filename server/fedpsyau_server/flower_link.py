@@ -84,7 +84,7 @@ class FlowerLink:
         while True:
             self._look_for_nodes()
             self._pull()
-            present = self._roster.present(self._connected)
+            present = self._present()
             if len(present) >= enough or time.monotonic() >= deadline:
                 return present
             time.sleep(REPLY_POLL)
@@ -118,7 +118,7 @@ class FlowerLink:
     def dismiss(self, dismissal: Dismissal, seconds: float) -> None:
         """Tell every connected site that its part has ended; wait for them to have read it."""
         deadline = time.monotonic() + seconds
-        nodes = [self._node_of(site) for site in self._roster.present(self._connected)]
+        nodes = [self._node_of(site) for site in self._present()]
         self._push_dismissals(dismissal, nodes)
         while self._dismissals and time.monotonic() < deadline:
             self._pull()
@@ -159,6 +159,15 @@ class FlowerLink:
 
     def _node_of(self, site: str) -> int:
         return self._roster.members[site].node_id
+
+    def _present(self) -> list[str]:
+        sites = self._roster.present(self._connected)
+        return [site for site in sites if not self._is_new(site)]
+
+    def _is_new(self, site: str) -> bool:
+        """Whether a member has connected anew and has not introduced itself since."""
+        is_now = self._nodes.get(self._node_of(site))
+        return is_now is not None and is_now.since != self._admitted[site]
 
     def _address_of(self, site: str) -> _Sent:
         return _Sent(site, self._node_of(site), self._admitted[site])
