@@ -105,13 +105,17 @@ class FlowerLink:
                 yield Reply(site, fault="its node could not be reached")
             for message in self._pull(pending):
                 sent = pending.pop(message.metadata.reply_to_message_id)
-                gone = message.has_error() and sent != self._address_of(sent.site)
-                if sent.site in waiting and not gone:
+                is_back = sent != self._address_of(sent.site) or self._is_new(sent.site)
+                if sent.site in waiting and not (message.has_error() and is_back):
                     waiting.discard(sent.site)
                     yield _read_reply(sent.site, message)
             self._look_for_nodes()
             reached = set(pending.values())
-            unsent = [site for site in sorted(waiting) if self._address_of(site) not in reached]
+            unsent = [
+                site
+                for site in sorted(waiting)
+                if self._address_of(site) not in reached and not self._is_new(site)
+            ]
             if waiting:
                 time.sleep(REPLY_POLL)
 
