@@ -29,6 +29,7 @@ from fedpsyau_model.errors import (
     KeyPermissionsError,
     KitError,
     OutputExistsError,
+    OutputWriteError,
     PrivateKeyError,
     SettingsError,
     UnknownPartitionError,
@@ -201,6 +202,12 @@ def test_hosts_that_are_none(tmp_path: Path, host: str) -> None:
     with pytest.raises(SettingsError, match="--host"):
         provision(tmp_path / "k", ["a"], [], 9092)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputWriteError, match="file"):
+        provision(tmp_path / "file" / "k", ["a"], HOSTS, 9092)
 
 
 def test_site_names_that_are_none(tmp_path: Path) -> None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from fedpsyau_model import site_kit
 from fedpsyau_model.addresses import join_address
-from fedpsyau_model.atomic_files import new_folder
+from fedpsyau_model.atomic_files import new_folder, write_atomically
 from fedpsyau_model.certificates import read_certificate
-from fedpsyau_model.errors import KitError, OutputExistsError, SettingsError, UnknownPartitionError
+from fedpsyau_model.errors import (
+    KitError,
+    OutputExistsError,
+    OutputWriteError,
+    SettingsError,
+    UnknownPartitionError,
+)
 from fedpsyau_model.private_keys import (
     new_site_key,
     public_line,
@@ -48,6 +56,10 @@ AUTHORITY_DAYS = 3650.0
 SERVER_DAYS = 398.0
 
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
 @dataclass(frozen=True)
 class Lifetimes:
     """Days for which new certificates are valid."""
@@ -56,6 +68,23 @@ class Lifetimes:
     server: float = SERVER_DAYS
 
 
+def _tells_if_unwritable(change: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Let a function that writes to a folder raise OutputWriteError where it cannot."""
+
+    @functools.wraps(change)
+    def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        try:
+            return change(*arguments, **named)
+        except OSError as error:
+            raise OutputWriteError(
+                f"{error.filename or 'The folder'} cannot be written: {error.strerror}. Give a "
+                "folder that you may write to, on a disk with room."
+            ) from None
+
+    return told
+
+
+@_tells_if_unwritable
 def provision(
     folder: Path,
     sites: Sequence[str],
@@ -95,6 +124,7 @@ def provision(
     return [folder / archive.relative_to(partial) for archive in archives]
 
 
+@_tells_if_unwritable
 def add_sites(folder: Path, sites: Sequence[str]) -> list[Path]:
     """Make kits for further sites, under the authority that is there; returns the archives."""
     kit = ServerKit(folder)
@@ -107,6 +137,7 @@ def add_sites(folder: Path, sites: Sequence[str]) -> list[Path]:
     return _give_keys(kit, sites)
 
 
+@_tells_if_unwritable
 def rotate(folder: Path, sites: Sequence[str]) -> list[Path]:
     """Give sites new keys; the old ones are void at once. Returns the archives."""
     kit = ServerKit(folder)
@@ -120,6 +151,7 @@ def rotate(folder: Path, sites: Sequence[str]) -> list[Path]:
     return _give_keys(kit, sites)
 
 
+@_tells_if_unwritable
 def renew_server(folder: Path, hosts: Sequence[str], days: float) -> None:
     """Issue a new server certificate; sites keep their kits unless the first host changes.
 
@@ -138,10 +170,11 @@ def renew_server(folder: Path, hosts: Sequence[str], days: float) -> None:
         read_tls_key(kit.authority_key), read_certificate(kit.authority), hosts, days
     )
     _replace_private(kit.key, key_pem(key))
-    kit.certificate.write_bytes(certificate_pem(certificate))
+    write_atomically(kit.certificate, certificate_pem(certificate))
     listed.model_copy(update={"hosts": tuple(hosts)}).write(kit.site_list)
 
 
+@_tells_if_unwritable
 def revoke(folder: Path, site: str) -> None:
     """Make a site's key void. A server that runs with this folder sees it within a second."""
     kit = ServerKit(folder)

@@ -17,7 +17,7 @@ from fedpsyau_server.site_list import SiteList
 
 __all__ = ["ServerKit", "open_server_kit", "read_tls_key"]
 
-_RENEW = "renew it: `fedpsyau-server provision --out {} --renew-server`, and restart the server."
+_RENEW = "run `fedpsyau-server provision --out {} --renew-server` and restart the server."
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def open_server_kit(folder: Path) -> ServerKit:
     _require_issued_by(certificate, authority, kit)
     if read_tls_key(kit.key).public_key() != certificate.public_key():
         raise KitError(
-            f"{kit.key} is not the key of {kit.certificate}. {_RENEW.format(folder).capitalize()}"
+            f"{kit.key} is not the key of {kit.certificate}. To make a new pair, "
+            + _RENEW.format(folder)
         )
     return kit
 
@@ -109,5 +110,5 @@ def _require_issued_by(
     except (InvalidSignature, ValueError, TypeError):
         raise KitError(
             f"{kit.certificate} was not issued by the authority {kit.authority}, so no site would "
-            f"trust it. {_RENEW.format(kit.folder).capitalize()}"
+            f"trust it. To make a new one, {_RENEW.format(kit.folder)}"
         ) from None
