@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from fedpsyau_model.errors import InsecureTransportError
+from fedpsyau_model.errors import InsecureTransportError, SettingsError
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -40,14 +40,39 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def require_protected(address: str, flag: str) -> None:
-    """Raise InsecureTransportError unless plaintext at `address` stays on this machine."""
-    if not is_loopback(address):
-        raise InsecureTransportError(
-            f"{flag} {address} is not on this machine, and without TLS everything would travel "
-            "there in plaintext. This version speaks plaintext on loopback only: use 127.0.0.1, "
-            "or a tunnel that ends there."
+def join_address(host: str, port: int) -> str:
+    """HOST:PORT, with IPv6 hosts in square brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def require_protected(address: str, flag: str, *, tls: bool = False, insecure: bool = False) -> str:
+    """Say how traffic to or at `address` is protected, for a notice.
+
+    tls: whether a kit is used. insecure: whether the user has asked for plaintext anyway.
+
+    Raises InsecureTransportError if plaintext would leave this machine unasked, SettingsError if
+    both a kit and plaintext were asked for.
+    """
+    if tls and insecure:
+        raise SettingsError(
+            "--kit and --insecure exclude each other: with a kit everything is encrypted. Leave "
+            "one of them out."
         )
+    if tls:
+        return f"TLS and keys on {address}."
+    if is_loopback(address):
+        return f"plaintext on {address}; this is allowed because it is this machine."
+    if insecure:
+        return (
+            f"PLAINTEXT ON {address}. Anybody on the way can read and change every model, and "
+            "anybody who reaches the port can take part under any name. Never use --insecure with "
+            "models of real people."
+        )
+    raise InsecureTransportError(
+        f"{flag} {address} is not on this machine, and without TLS everything would travel "
+        "there in plaintext. Make kits with `fedpsyau-server provision` and start with --kit; or "
+        "say --insecure if nothing that travels needs protection."
+    )
 
 
 def answers(address: str, seconds: float = 2.0) -> bool:

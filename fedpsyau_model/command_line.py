@@ -66,6 +66,11 @@ def _printable(message: str) -> str:
     )
 
 
+def print_warning(message: str) -> None:
+    """Print one paragraph to stderr, all of it in red where the terminal has colours."""
+    typer.secho(f"warning: {message}", fg="red", bold=True, err=True)
+
+
 def new_app(help_text: str) -> typer.Typer:
     """Make a typer app with the settings that all our commands share."""
     return typer.Typer(

@@ -93,6 +93,12 @@ class NameTakenError(FedPsyAUError):
     exit_code = 22
 
 
+class NameNotYoursError(FedPsyAUError):
+    """A client introduced itself under a name that its key does not belong to."""
+
+    exit_code = 23
+
+
 class AddressInUseError(FedPsyAUError):
     """The port that the server should listen on is taken."""
 
@@ -109,6 +115,42 @@ class InsecureTransportError(FedPsyAUError):
     """Plaintext was asked for beyond this machine."""
 
     exit_code = 32
+
+
+class TransportMismatchError(FedPsyAUError):
+    """One side speaks TLS and the other plaintext."""
+
+    exit_code = 33
+
+
+class ServerNotTrustedError(FedPsyAUError):
+    """The server's certificate is from another authority, or for another name."""
+
+    exit_code = 34
+
+
+class CertificateDatesError(FedPsyAUError):
+    """A certificate has expired, or is not valid yet by this machine's clock."""
+
+    exit_code = 35
+
+
+class ClockSkewError(FedPsyAUError):
+    """The clocks of this machine and the server differ too much."""
+
+    exit_code = 36
+
+
+class KeyRefusedError(FedPsyAUError):
+    """The server does not know this site's key: it was never registered, replaced or revoked."""
+
+    exit_code = 37
+
+
+class KeyInUseError(FedPsyAUError):
+    """Another client is connected with the same key."""
+
+    exit_code = 38
 
 
 class QuorumError(FedPsyAUError):
@@ -283,6 +325,24 @@ class StudyResponsesError(FedPsyAUError):
     """A psychology study's responses are incomplete, repeated, or contradict each other."""
 
     exit_code = 82
+
+
+class KitError(FedPsyAUError):
+    """A kit is missing, incomplete, or its files do not fit together."""
+
+    exit_code = 90
+
+
+class PrivateKeyError(FedPsyAUError):
+    """A private key is missing, cannot be read, or is of the wrong kind."""
+
+    exit_code = 91
+
+
+class KeyPermissionsError(FedPsyAUError):
+    """A private key can be read by other users of this machine."""
+
+    exit_code = 92
 
 
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.

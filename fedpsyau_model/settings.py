@@ -13,7 +13,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -293,6 +293,15 @@ class RoundSettings(Settings):
     )
 
 
+def require_site_names(sites: Sequence[str], error: type[Exception] = SettingsError) -> None:
+    """Raise `error` unless all names can be a site's, and each stands there once."""
+    if not sites or len(set(sites)) < len(sites):
+        raise error("at least one site is needed, and each name once")
+    for site in sites:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", site):
+            raise error(f"{site!r} is no site name: up to 64 letters, digits, - and _ are allowed")
+
+
 #: The seven sites of supplement Table 3.
 DEFAULT_SITES = (
     "dfme_c1",
@@ -316,6 +325,18 @@ class ServerSettings(Settings):
         description="Checkpoint that all sites start from, as of `fedpsyau pretrain`; "
         "empty for weights drawn from the seed.",
     )
+    kit: Path | None = Field(
+        None, description="Folder from `fedpsyau-server provision`: TLS on, keys required."
+    )
+    insecure: bool = Field(
+        False, description="Allow plaintext beyond this machine: anybody on the way can read it."
+    )
+
+    @field_validator("kit", mode="before")
+    @classmethod
+    def _no_kit(cls, kit: object) -> object:
+        """TOML has no word for nothing, so an empty string stands for no kit."""
+        return kit or None
 
     @field_validator("sites", mode="before")
     @classmethod
@@ -326,13 +347,7 @@ class ServerSettings(Settings):
     @field_validator("sites")
     @classmethod
     def _names(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
-        if not sites or len(set(sites)) < len(sites):
-            raise ValueError("at least one site is needed, and each name once")
-        for site in sites:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", site):
-                raise ValueError(
-                    f"{site!r} is no site name: up to 64 letters, digits, - and _ are allowed"
-                )
+        require_site_names(sites, ValueError)
         return sites
 
 

@@ -8,21 +8,44 @@ from typing import Annotated
 
 import typer
 
-from fedpsyau_model.command_line import new_app, print_notice, run_command, version_option
+from fedpsyau_client.preflight_command import preflight_command
+from fedpsyau_model.command_line import (
+    new_app,
+    print_notice,
+    print_warning,
+    run_command,
+    version_option,
+)
 
 app = new_app("Join a federation as one site. Nothing but weights and counts leaves this machine.")
 
 
-@app.command()
+app.command("preflight")(preflight_command)
+
+
+@app.callback(invoke_without_command=True)
 def join(
+    context: typer.Context,
+    kit: Annotated[
+        Path | None,
+        typer.Option(
+            help="This site's kit from the coordinator, a folder or the archive as it came.",
+            envvar="FEDPSYAU_KIT",
+            show_envvar=False,
+        ),
+    ] = None,
     partition: Annotated[
-        str, typer.Option(help="Name of this site, and of its folder below --data.")
-    ],
+        str | None,
+        typer.Option(
+            help="Name of this site, and of its folder below --data. [default: the kit's]"
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder with the prepared partitions. [default: data]")
     ] = None,
     superlink: Annotated[
-        str | None, typer.Option(help="The server, HOST:PORT. [default: 127.0.0.1:9092]")
+        str | None,
+        typer.Option(help="The server, HOST:PORT. [default: the kit's, or 127.0.0.1:9092]"),
     ] = None,
     state: Annotated[
         Path | None, typer.Option(help="Folder for this site's own models. [default: state]")
@@ -48,36 +71,53 @@ def join(
         float | None,
         typer.Option(help="How long to try a server that does not answer. [default: 120]"),
     ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Speak plaintext beyond this machine. Never for earnest."),
+    ] = False,
     version: bool = version_option(),
 ) -> None:
     """Join a federation as one site, and train in it until the server says that it is over."""
+    if context.invoked_subcommand is not None:
+        return
+    from contextlib import ExitStack
+
     from fedpsyau_client.settings import ClientSettings
-    from fedpsyau_client.taking_part import take_part
+    from fedpsyau_client.site_kit import opened_kit
+    from fedpsyau_client.taking_part import protection, take_part
     from fedpsyau_model.settings import FederationSettings, load_settings
 
-    settings = load_settings(
-        ClientSettings,
-        flags={
-            "partition": partition,
-            "data": data,
-            "superlink": superlink,
-            "state": state,
-            "priors": priors,
-            "device": device,
-            "threads": threads,
-            "connect-seconds": connect_seconds,
-        },
-    )
-    agreed = load_settings(FederationSettings, config) if config else None
+    with ExitStack() as stack:
+        opened = stack.enter_context(opened_kit(kit)) if kit else None
+        settings = load_settings(
+            ClientSettings,
+            opened.settings if opened else None,
+            {
+                "partition": partition,
+                "data": data,
+                "superlink": superlink,
+                "state": state,
+                "priors": priors,
+                "device": device,
+                "threads": threads,
+                "connect-seconds": connect_seconds,
+                "kit": kit,
+                "insecure": insecure or None,
+            },
+        )
+        agreed = load_settings(FederationSettings, config) if config else None
+        _log_to_stderr(settings.partition)
+        tell = print_warning if settings.insecure else print_notice
+        tell(protection(settings, opened))
+        typer.echo(take_part(settings, agreed, opened))
+
+
+def _log_to_stderr(partition: str) -> None:
     logging.basicConfig(
-        level=logging.INFO,
-        format=f"%(asctime)s {settings.partition} %(message)s",
-        datefmt="%H:%M:%S",
+        level=logging.INFO, format=f"%(asctime)s {partition} %(message)s", datefmt="%H:%M:%S"
     )
     for noisy in ("flwr", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    print_notice(f"plaintext to {settings.superlink}; this is allowed because it is this machine.")
-    typer.echo(take_part(settings, agreed))
 
 
 def main() -> None:

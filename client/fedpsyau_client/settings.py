@@ -29,6 +29,13 @@ class ClientSettings(Settings):
         120, gt=0, description="How long the client tries to reach a server that does not answer."
     )
 
+    kit: Path | None = Field(
+        None, description="This site's kit, a folder or an archive: TLS on, with this site's key."
+    )
+    insecure: bool = Field(
+        False, description="Allow plaintext beyond this machine: anybody on the way can read it."
+    )
+
     @field_validator("device")
     @classmethod
     def _device(cls, device: str) -> str:

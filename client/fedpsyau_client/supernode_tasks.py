@@ -1,7 +1,7 @@
 """Taking tasks from the SuperNode and answering them in this process.
 
 Flower starts a new process for every message; here the process that has the data, the network and
-the device loaded takes the tasks itself. This is the only module that uses Flower's internals
+the device loaded takes the tasks itself. Like `key_probe`, this module uses Flower's internals
 (its Runtime API and the object transfer behind it); tests/client/test_flower_contract.py checks
 that they are as expected, under the exact pin in pyproject.toml.
 """

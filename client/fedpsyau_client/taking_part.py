@@ -6,11 +6,19 @@ import logging
 import time
 
 from fedpsyau_client.app import SiteApp
+from fedpsyau_client.front_door import require_transport
+from fedpsyau_client.key_probe import key_is_known
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.site import Site
+from fedpsyau_client.site_kit import SiteKit
 from fedpsyau_client.supernode import SuperNode
 from fedpsyau_model.addresses import answers, require_protected
-from fedpsyau_model.errors import FedPsyAUError, ServerUnreachableError
+from fedpsyau_model.errors import (
+    FedPsyAUError,
+    KeyInUseError,
+    KeyRefusedError,
+    ServerUnreachableError,
+)
 from fedpsyau_model.exchange import Dismissal
 from fedpsyau_model.settings import FederationSettings
 
@@ -22,6 +30,12 @@ LAST_TASK_POLL = 0.5
 
 #: Seconds between two tries to reach a silent server.
 CONNECT_POLL = 1.0
+
+#: How long a key may be unknown to a server that answers.
+KEY_PATIENCE = 8.0
+
+#: How long the server keeps the place of a client that broke off (Flower: 72 s), and a little more.
+LEASE_SECONDS = 80.0
 
 #: How long the answer to a dismissal is given to travel before the connection is closed.
 _FAREWELL_SECONDS = 2.0
@@ -35,21 +49,32 @@ class DismissedError(FedPsyAUError):
         self.exit_code = dismissal.exit_code  # type: ignore[misc]
 
 
-def take_part(settings: ClientSettings, agreed: FederationSettings | None) -> str:
+def protection(settings: ClientSettings, kit: SiteKit | None) -> str:
+    """Say how the connection is protected; see `require_protected` for what it refuses."""
+    return require_protected(
+        settings.superlink, "--superlink", tls=kit is not None, insecure=settings.insecure
+    )
+
+
+def take_part(
+    settings: ClientSettings, agreed: FederationSettings | None, kit: SiteKit | None = None
+) -> str:
     """Train with the others until the server ends it; returns the sentence to end with.
 
     agreed: settings that this site insists on, or None to take what the server proposes.
+    kit: the opened kit, or None to speak plaintext.
 
     Raises whatever is wrong with the data before anything is sent, ServerUnreachableError if
-    nobody answers, and DismissedError if the server refuses this site.
+    nobody answers, DismissedError if the server refuses this site, and, before the site's first
+    word, whatever `front_door` and `key_probe` find out about server, key and clock.
     """
-    require_protected(settings.superlink, "--superlink")
+    protection(settings, kit)
     with Site.open(settings, agreed) as site:
         app = SiteApp(site)
-        _wait_for_server(settings)
-        with SuperNode(site.partition, settings.superlink, site.state.log_file) as supernode:
+        _wait_for_server(settings, kit)
+        with SuperNode(site.partition, settings.superlink, site.state.log_file, kit) as supernode:
             log.info("waiting for the server's greeting at %s", settings.superlink)
-            dismissal = _answer_until_dismissed(app, supernode, settings)
+            dismissal = _answer_until_dismissed(app, supernode, settings, kit)
             time.sleep(_FAREWELL_SECONDS)
         if dismissal.exit_code != 0:
             raise DismissedError(dismissal)
@@ -57,12 +82,13 @@ def take_part(settings: ClientSettings, agreed: FederationSettings | None) -> st
 
 
 def _answer_until_dismissed(
-    app: SiteApp, supernode: SuperNode, settings: ClientSettings
+    app: SiteApp, supernode: SuperNode, settings: ClientSettings, kit: SiteKit | None
 ) -> Dismissal:
     pause = FIRST_TASK_POLL
     while app.dismissal is None:
         if supernode.keep_alive():
-            _wait_for_server(settings)
+            _wait_for_server(settings, kit)
+            _require_place(supernode, settings)
         if supernode.tasks.answer_next(app.answer):
             pause = FIRST_TASK_POLL
         else:
@@ -71,10 +97,31 @@ def _answer_until_dismissed(
     return app.dismissal
 
 
-def _wait_for_server(settings: ClientSettings) -> None:
+def _require_place(supernode: SuperNode, settings: ClientSettings) -> None:
+    """Raise KeyInUseError once a connection of this site's own that broke must have lapsed."""
+    if supernode.refused_seconds > LEASE_SECONDS:
+        raise KeyInUseError(
+            f"The server at {settings.superlink} has not let this site in for "
+            f"{supernode.refused_seconds:.0f} s, because a client with the same key is connected. "
+            "Stop the other one, on this machine or wherever the kit was copied to. If this site "
+            "runs no other, the key has leaked: tell the coordinator, who rotates it."
+        )
+
+
+def key_refusal(address: str, partition: str) -> KeyRefusedError:
+    """Make the error for a key that the server does not know."""
+    return KeyRefusedError(
+        f"The server at {address} does not know the key of this kit ({partition}): it was revoked "
+        "or replaced, or the kit is another server's. Ask the coordinator for this site's current "
+        "kit."
+    )
+
+
+def _wait_for_server(settings: ClientSettings, kit: SiteKit | None) -> None:
+    """Wait until the right server answers and, with a kit, knows this site's key."""
     deadline = time.monotonic() + settings.connect_seconds
     told = False
-    while not answers(settings.superlink):
+    while not _lets_us_in(settings, kit, deadline):
         if time.monotonic() >= deadline:
             raise ServerUnreachableError(
                 f"No server answers at {settings.superlink} (tried for "
@@ -89,3 +136,22 @@ def _wait_for_server(settings: ClientSettings) -> None:
             )
             told = True
         time.sleep(CONNECT_POLL)
+
+
+def _lets_us_in(settings: ClientSettings, kit: SiteKit | None, deadline: float) -> bool:
+    address = settings.superlink
+    if not answers(address):
+        return False
+    try:
+        require_transport(address, kit)
+    except OSError:
+        return False
+    if kit is None:
+        return True
+    # A server that has just started registers its keys a moment after it has opened its port.
+    patience = min(deadline, time.monotonic() + KEY_PATIENCE)
+    while (known := key_is_known(address, kit)) is False and time.monotonic() < patience:
+        time.sleep(CONNECT_POLL)
+    if known is False:
+        raise key_refusal(address, settings.partition)
+    return known is True

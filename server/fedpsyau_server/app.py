@@ -33,7 +33,11 @@ def main(grid: Grid, context: Context) -> None:
     logging.getLogger("fedpsyau_server").setLevel(logging.INFO)
     folder = RunFolder.open(Path(os.environ[RUN_FOLDER_VARIABLE]))
     settings = folder.config.federation_settings()
-    roster = Roster(hello(settings, folder.config.run_id), folder.config.sites)
+    roster = Roster(
+        hello(settings, folder.config.run_id),
+        folder.config.sites,
+        keys=settings.server.kit is not None,
+    )
     link = FlowerLink(grid, roster, folder.log_event)
     run_rounds(folder, link)
     link.dismiss(

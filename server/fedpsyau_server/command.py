@@ -8,13 +8,25 @@ from typing import Annotated
 
 import typer
 
-from fedpsyau_model.command_line import new_app, print_notice, run_command, version_option
+from fedpsyau_model.command_line import (
+    new_app,
+    print_notice,
+    print_warning,
+    run_command,
+    version_option,
+)
+from fedpsyau_server.kit_commands import provision_command, revoke_command
 
 app = new_app("Coordinate a federation. Sites connect to one port; only weights and counts arrive.")
 
 
-@app.command()
+app.command("provision")(provision_command)
+app.command("revoke")(revoke_command)
+
+
+@app.callback(invoke_without_command=True)
 def serve(
+    context: typer.Context,
     config: Annotated[
         Path | None, typer.Option(help="Settings, TOML. [default: the defaults]")
     ] = None,
@@ -38,11 +50,29 @@ def serve(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this run folder from its last whole round.")
     ] = None,
+    kit: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder from `fedpsyau-server provision`: TLS on, and only its sites may connect."
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Speak plaintext beyond this machine. Never for earnest."),
+    ] = False,
     version: bool = version_option(),
 ) -> None:
     """Coordinate a federation: wait for the sites, run the rounds, keep everything in a folder."""
+    if context.invoked_subcommand is not None:
+        return
     from fedpsyau_model.settings import FederationSettings, load_settings
-    from fedpsyau_server.serving import new_run, resumed_run, serve_run
+    from fedpsyau_server.serving import (
+        new_run,
+        protection,
+        resumed_run,
+        serve_run,
+        with_kit_sites,
+    )
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s server %(message)s", datefmt="%H:%M:%S"
@@ -60,13 +90,15 @@ def serve(
                 "strategy.name": strategy,
                 "server.listen": listen,
                 "server.runs": runs,
+                "server.kit": kit,
+                "server.insecure": insecure or None,
             },
         )
+        settings = with_kit_sites(settings)
         folder = new_run(settings, run)
     settings = folder.config.federation_settings()
-    print_notice(
-        f"plaintext on {settings.server.listen}; this is allowed because it is this machine."
-    )
+    tell = print_warning if settings.server.insecure else print_notice
+    tell(protection(settings.server))
     serve_run(folder)
     typer.echo(f"The run is complete: {folder.path}")
     typer.echo(f"See it with: fedpsyau report {folder.path}")

@@ -41,10 +41,23 @@ _PACKED = "safetensors"
 
 @dataclass(frozen=True)
 class _Sent:
-    """An order on its way: whose it is, and the node it went to."""
+    """An order on its way: whose it is, and the connection it went to."""
 
     site: str
     node: int
+    since: str
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node that answers.
+
+    name: whose key it has, or nothing. since: when it connected. A node with a key keeps its id
+    when the site is started anew, and this is how that is seen.
+    """
+
+    name: str
+    since: str
 
 
 class FlowerLink:
@@ -57,11 +70,13 @@ class FlowerLink:
         self._grid = grid
         self._roster = roster
         self._on_event = on_event
-        self._greeted: set[int] = set()
+        self._greeted: dict[int, str] = {}
+        self._admitted: dict[str, str] = {}
         self._hellos: dict[str, int] = {}
         self._dismissals: set[str] = set()
         self._last_look = float("-inf")
         self._connected: frozenset[int] = frozenset()
+        self._nodes: dict[int, _Node] = {}
 
     def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
         """See SiteLink."""
@@ -69,7 +84,7 @@ class FlowerLink:
         while True:
             self._look_for_nodes()
             self._pull()
-            present = self._roster.present(self._connected)
+            present = self._present()
             if len(present) >= enough or time.monotonic() >= deadline:
                 return present
             time.sleep(REPLY_POLL)
@@ -79,7 +94,7 @@ class FlowerLink:
         return self._roster.members[site].introduction.train_clips
 
     def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
-        """See SiteLink. A site that comes back under a new node gets its order again."""
+        """See SiteLink. A site that comes back under a new connection gets its order again."""
         deadline = time.monotonic() + seconds
         waiting = set(orders)
         pending: dict[str, _Sent] = {}
@@ -90,14 +105,16 @@ class FlowerLink:
                 yield Reply(site, fault="its node could not be reached")
             for message in self._pull(pending):
                 sent = pending.pop(message.metadata.reply_to_message_id)
-                gone = message.has_error() and sent.node != self._node_of(sent.site)
-                if sent.site in waiting and not gone:
+                is_back = sent != self._address_of(sent.site) or self._is_new(sent.site)
+                if sent.site in waiting and not (message.has_error() and is_back):
                     waiting.discard(sent.site)
                     yield _read_reply(sent.site, message)
             self._look_for_nodes()
             reached = set(pending.values())
             unsent = [
-                site for site in sorted(waiting) if _Sent(site, self._node_of(site)) not in reached
+                site
+                for site in sorted(waiting)
+                if self._address_of(site) not in reached and not self._is_new(site)
             ]
             if waiting:
                 time.sleep(REPLY_POLL)
@@ -105,7 +122,7 @@ class FlowerLink:
     def dismiss(self, dismissal: Dismissal, seconds: float) -> None:
         """Tell every connected site that its part has ended; wait for them to have read it."""
         deadline = time.monotonic() + seconds
-        nodes = [self._node_of(site) for site in self._roster.present(self._connected)]
+        nodes = [self._node_of(site) for site in self._present()]
         self._push_dismissals(dismissal, nodes)
         while self._dismissals and time.monotonic() < deadline:
             self._pull()
@@ -135,7 +152,7 @@ class FlowerLink:
             if message_id is None:
                 unreached.append(site)
             else:
-                pending[message_id] = _Sent(site, self._node_of(site))
+                pending[message_id] = self._address_of(site)
         return unreached
 
     def _push(self, messages: list[Message]) -> list[str | None]:
@@ -147,19 +164,34 @@ class FlowerLink:
     def _node_of(self, site: str) -> int:
         return self._roster.members[site].node_id
 
+    def _present(self) -> list[str]:
+        sites = self._roster.present(self._connected)
+        return [site for site in sites if not self._is_new(site)]
+
+    def _is_new(self, site: str) -> bool:
+        """Whether a member has connected anew and has not introduced itself since."""
+        is_now = self._nodes.get(self._node_of(site))
+        return is_now is not None and is_now.since != self._admitted[site]
+
+    def _address_of(self, site: str) -> _Sent:
+        return _Sent(site, self._node_of(site), self._admitted[site])
+
     def _look_for_nodes(self) -> None:
         """Greet nodes that have appeared since the last look, at most once a second."""
         if time.monotonic() - self._last_look < NODE_POLL:
             return
         self._last_look = time.monotonic()
-        self._connected = frozenset(self._grid.get_node_ids())
-        unknown = sorted(self._connected - self._greeted)
+        self._nodes = _nodes_that_answer(self._grid)
+        self._connected = frozenset(self._nodes)
+        unknown = sorted(
+            node for node, is_now in self._nodes.items() if self._greeted.get(node) != is_now.since
+        )
         hello = self._roster.hello.to_values()
         messages = [_message(hello, node, HELLO, "join") for node in unknown]
         for node, message_id in zip(unknown, self._push(messages), strict=True):
             if message_id is not None:
                 self._hellos[message_id] = node
-                self._greeted.add(node)
+                self._greeted[node] = self._nodes[node].since
 
     def _pull(self, pending: Mapping[str, Any] | None = None) -> list[Message]:
         """Pull what has come; deal with introductions, return answers to orders."""
@@ -179,7 +211,7 @@ class FlowerLink:
 
     def _admit(self, node: int, message: Message) -> None:
         if message.has_error():
-            self._greeted.discard(node)  # greeted again if it is still there at the next look
+            self._greeted.pop(node, None)  # greeted again if it is still there at the next look
             return
         try:
             introduction = Introduction.from_values(_values(message))
@@ -187,9 +219,13 @@ class FlowerLink:
             dismissal: Dismissal | None = Dismissal(reason=str(error), exit_code=error.exit_code)
             partition = "unknown"
         else:
-            dismissal = self._roster.admit(node, introduction, self._connected)
+            is_now = self._nodes.get(node)
+            dismissal = self._roster.admit(
+                node, introduction, self._connected, is_now.name if is_now else None
+            )
             partition = introduction.partition
         if dismissal is None:
+            self._admitted[partition] = self._greeted.get(node, "")
             self._on_event(
                 "joined",
                 site=partition,
@@ -199,6 +235,10 @@ class FlowerLink:
             return
         self._on_event("refused", site=partition, reason=dismissal.reason)
         self._push_dismissals(dismissal, [node])
+
+
+def _nodes_that_answer(grid: Grid) -> dict[int, _Node]:
+    return {node.node_id: _Node(node.name, node.last_activated_at) for node in grid.get_nodes()}
 
 
 def _message(

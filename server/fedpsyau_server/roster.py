@@ -2,7 +2,8 @@
 
 Sites are known by partition name. A node says its name and a random token of its state folder;
 the name then belongs to that token, so a site that restarts under a new node takes its place back
-at once, and a second client under the same name is refused while the first is connected.
+at once, and a second client under the same name is refused while the first is connected. Where
+keys are used, the name belongs to the node's key, and no other name is taken from that node.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from fedpsyau_model.errors import JoinRefusedError, NameTakenError, UnknownPartitionError
+from fedpsyau_model.errors import (
+    JoinRefusedError,
+    NameNotYoursError,
+    NameTakenError,
+    UnknownPartitionError,
+)
 from fedpsyau_model.exchange import Dismissal, Hello, Introduction, disagreement
 
 log = logging.getLogger(__name__)
@@ -31,17 +37,25 @@ class Roster:
 
     hello: Hello
     sites: tuple[str, ...]
+    keys: bool = False
+    """Whether every node has a key that belongs to one name."""
     members: dict[str, Member] = field(default_factory=dict)
 
     def admit(
-        self, node_id: int, introduction: Introduction, connected: Collection[int]
+        self,
+        node_id: int,
+        introduction: Introduction,
+        connected: Collection[int],
+        key_of: str | None = None,
     ) -> Dismissal | None:
         """Take a node in, or say why not.
 
         node_id: the node that sent `introduction`. connected: nodes that answer at this moment.
+        key_of: the site that the node's key belongs to.
         """
         dismissal = (
-            self._unknown(introduction)
+            self._not_its_name(introduction, key_of)
+            or self._unknown(introduction)
             or self._disagreement(introduction)
             or self._taken(node_id, introduction, connected)
         )
@@ -64,6 +78,16 @@ class Roster:
             if member.node_id == node_id:
                 return site
         return None
+
+    def _not_its_name(self, introduction: Introduction, key_of: str | None) -> Dismissal | None:
+        if not self.keys or key_of == introduction.partition:
+            return None
+        return Dismissal(
+            reason=f"This client says that it is {introduction.partition!r}, but its key belongs "
+            f"to {key_of!r}. Start it with the kit of {introduction.partition!r}; the name comes "
+            "from there, so leave --partition out.",
+            exit_code=NameNotYoursError.exit_code,
+        )
 
     def _unknown(self, introduction: Introduction) -> Dismissal | None:
         if introduction.partition in self.sites:

@@ -6,17 +6,27 @@ import datetime
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from fedpsyau_model import __version__
 from fedpsyau_model.addresses import require_protected
-from fedpsyau_model.errors import FedPsyAUError, FlowerRuntimeError, RunFolderError, SettingsError
+from fedpsyau_model.errors import (
+    FedPsyAUError,
+    FlowerRuntimeError,
+    KitError,
+    RunFolderError,
+    SettingsError,
+)
 from fedpsyau_model.exchange import SCHEMA_VERSION, disagreement
-from fedpsyau_model.settings import FederationSettings
+from fedpsyau_model.settings import FederationSettings, ServerSettings
 from fedpsyau_server.event_tail import EventTail
+from fedpsyau_server.key_registry import KeyRegistry
 from fedpsyau_server.run_folder import RunConfig, RunFolder
+from fedpsyau_server.server_kit import ServerKit, open_server_kit
+from fedpsyau_server.site_list import SiteList
 from fedpsyau_server.superlink import require_free, superlink
 
 log = logging.getLogger(__name__)
@@ -44,7 +54,13 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
             "strategy.name = 'pooled' trains on all sites' clips in one place, which is what a "
             "federation avoids. Run it with fedpsyau simulate, where all data is on one machine."
         )
-    require_protected(settings.server.listen, "--listen")
+    protection(settings.server)
+    if settings.server.kit:
+        kit = open_server_kit(settings.server.kit)
+        _require_keys(kit, settings.server.sites)
+        # A resumed run finds its kit from wherever it is started.
+        server = settings.server.model_copy(update={"kit": kit.folder.resolve()})
+        settings = settings.model_copy(update={"server": server})
     require_free(settings.server.listen)
     now = datetime.datetime.now(datetime.UTC)
     name = name or f"{now:%Y%m%d-%H%M%S}-{settings.strategy.name}"
@@ -95,21 +111,54 @@ def resumed_run(path: Path) -> RunFolder:
     return folder
 
 
+def with_kit_sites(settings: FederationSettings) -> FederationSettings:
+    """Where a kit is used and nobody named the sites, they are those that the kit has keys for."""
+    server = settings.server
+    if server.kit is None or "sites" in server.model_fields_set:
+        return settings
+    names = SiteList.read(ServerKit(server.kit).site_list).names
+    return settings.model_copy(update={"server": server.model_copy(update={"sites": names})})
+
+
+def protection(settings: ServerSettings) -> str:
+    """Say how the server's port is protected; see `require_protected` for what it refuses."""
+    return require_protected(
+        settings.listen, "--listen", tls=settings.kit is not None, insecure=settings.insecure
+    )
+
+
+def _require_keys(kit: ServerKit, sites: Sequence[str]) -> None:
+    missing = sorted(set(sites) - set(SiteList.read(kit.site_list).names))
+    if missing:
+        raise KitError(
+            f"{kit.folder} has no key for {', '.join(missing)}, so they could never connect. Make "
+            f"one with `fedpsyau-server provision --out {kit.folder} --add-site "
+            f"{','.join(missing)}`, or leave them out of --sites."
+        )
+
+
 def serve_run(folder: RunFolder) -> None:
     """Run the federation of a run folder to its end, logging what happens.
 
     Raises RunFailedError with the cause's message and exit code, AddressInUseError, or
     FlowerRuntimeError. Whatever happens, no process of ours is left.
     """
-    listen = folder.config.federation_settings().server.listen
-    require_protected(listen, "[server] listen")
+    settings = folder.config.federation_settings().server
+    protection(settings)
+    kit = open_server_kit(settings.kit) if settings.kit else None
     log.info("run folder %s", folder.path)
     try:
-        with superlink(listen, folder.path) as link:
+        with ExitStack() as stack:
+            link = stack.enter_context(superlink(settings.listen, folder.path, kit))
+            refresh_keys: Callable[[], None] = _nothing
+            if kit:
+                registry = KeyRegistry(link.control, kit, folder.log_event)
+                refresh_keys = stack.enter_context(registry).refresh
+                refresh_keys()
             events = EventTail(folder.path / "events.jsonl", past=False)
             run_id = link.submit()
-            log.info("listening on %s for %s", listen, ", ".join(folder.config.sites))
-            _follow(link.status, run_id, events, link.process.last_lines)
+            log.info("listening on %s for %s", settings.listen, ", ".join(folder.config.sites))
+            _follow(link.status, run_id, events, link.process.last_lines, refresh_keys)
     except KeyboardInterrupt:
         folder = RunFolder.open(folder.path)
         folder.finish("stopped")
@@ -121,11 +170,20 @@ def serve_run(folder: RunFolder) -> None:
         raise
 
 
+def _nothing() -> None:
+    """Stand in for what is done at every look where there is nothing to do."""
+
+
 def _follow(
-    status: Callable[[int], str], run_id: int, events: EventTail, last_lines: Callable[[], str]
+    status: Callable[[int], str],
+    run_id: int,
+    events: EventTail,
+    last_lines: Callable[[], str],
+    at_every_look: Callable[[], None] = _nothing,
 ) -> None:
     next_question = time.monotonic() + STATUS_POLL
     while True:
+        at_every_look()
         if _tell_until_end(events):
             return
         if time.monotonic() > next_question:
@@ -158,6 +216,10 @@ def _tell(event: dict[str, Any]) -> None:
         log.info("%s joined (%d training clips)", event["site"], event["clips"])
     elif kind == "refused":
         log.warning("refused: %s", event["reason"])
+    elif kind == "key-void":
+        log.warning("the key of %s is void: it can no longer take part with it", event["site"])
+    elif kind == "key-added":
+        log.info("%s may connect with its new key", event["site"])
     elif kind == "round-started":
         log.info("round %d with %d sites", event["round"], len(event["sites"]))
     elif kind == "reply" and event["fault"]:

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -27,6 +28,7 @@ from fedpsyau_model.addresses import split_address
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
 from fedpsyau_model.errors import AddressInUseError, FlowerRuntimeError
 from fedpsyau_server.run_folder import LAUNCHER_VARIABLE, RUN_FOLDER_VARIABLE
+from fedpsyau_server.server_kit import ServerKit
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ class SuperLink:
     process: ChildProcess
     environment: dict[str, str]
     home: Path
+    control: str
+    """HOST:PORT of the control interface, on loopback."""
 
     def submit(self) -> int:
         """Start the run of the code-free bundle; returns Flower's number of the run."""
@@ -84,8 +88,11 @@ class SuperLink:
 
 
 @contextmanager
-def superlink(listen: str, run_folder: Path) -> Iterator[SuperLink]:
+def superlink(listen: str, run_folder: Path, kit: ServerKit | None = None) -> Iterator[SuperLink]:
     """Run a SuperLink whose Fleet port is `listen` (HOST:PORT); it ends with the block.
+
+    kit: turns on TLS and the sites' keys on all its interfaces; without one they speak plaintext,
+    which callers allow on loopback only, unless the user insists.
 
     Raises AddressInUseError if the port is taken, FlowerRuntimeError if it does not start.
     """
@@ -99,18 +106,19 @@ def superlink(listen: str, run_folder: Path) -> Iterator[SuperLink]:
         }
         (home / "config.toml").write_text(
             f'[superlink]\ndefault = "{_CONNECTION}"\n\n'
-            f'[superlink.{_CONNECTION}]\naddress = "{control}"\ninsecure = true\n'
+            f'[superlink.{_CONNECTION}]\naddress = "{control}"\n'
+            + (f"root-certificates = {_toml(kit.authority)}\n" if kit else "insecure = true\n")
         )
         command = [
             script("flower-superlink"),
-            *_transport_flags(),
+            *_transport_flags(kit),
             *("--host", "127.0.0.1", "--port", control.rpartition(":")[2]),
             *("--fleet-api-address", listen),
             "--disable-runtime-dependency-installation",
         ]
         with ChildProcess(command, run_folder / "superlink.log", environment) as process:
-            _wait_until_healthy(process, control)
-            yield SuperLink(process, environment, home)
+            _wait_until_healthy(process, control, kit)
+            yield SuperLink(process, environment, home, control)
 
 
 def require_free(listen: str) -> None:
@@ -129,21 +137,36 @@ def require_free(listen: str) -> None:
             ) from None
 
 
-def _transport_flags() -> list[str]:
-    """Flags of the Fleet port's protection. Plaintext, which callers allow on loopback only."""
-    return ["--insecure"]
+def _transport_flags(kit: ServerKit | None) -> list[str]:
+    """Flags of the Fleet port's protection."""
+    if kit is None:
+        return ["--insecure"]
+    return [
+        *("--ssl-ca-certfile", str(kit.authority.resolve())),
+        *("--ssl-certfile", str(kit.certificate.resolve())),
+        *("--ssl-keyfile", str(kit.key.resolve())),
+        "--enable-supernode-auth",
+    ]
 
 
-def _wait_until_healthy(process: ChildProcess, control: str) -> None:
+def _toml(path: Path) -> str:
+    """A path as a TOML string; JSON's escapes are TOML's."""
+    return json.dumps(str(path.resolve()))
+
+
+def _wait_until_healthy(process: ChildProcess, control: str, kit: ServerKit | None) -> None:
+    scheme = "https" if kit else "http"
+    trust = ssl.create_default_context(cafile=kit.authority) if kit else False
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        if process.return_code is not None:
-            break
-        try:
-            if httpx.get(f"http://{control}/health", timeout=2, trust_env=False).is_success:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.1)
+    with httpx.Client(verify=trust, timeout=2, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            if process.return_code is not None:
+                break
+            try:
+                if client.get(f"{scheme}://{control}/health").is_success:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.1)
     raise FlowerRuntimeError(
         f"Flower's SuperLink did not start (exit code {process.return_code}). The end of its log "
         f"{process.log_file}:\n{process.last_lines()}"

@@ -13,11 +13,22 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.constant import SubStatus
+from flwr.proto.fleet_pb2 import ActivateNodeRequest
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, AcquireTaskResponse
-from flwr.supercore.constant import TaskType
+from flwr.server.superlink.fleet.message_handler.message_handler import (
+    InvalidHeartbeatIntervalError,
+    activate_node,
+)
+from flwr.server.superlink.linkstate import LinkStateFactory
+from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NodeStatus, TaskType
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.error import ApiErrorCode
 from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
@@ -58,7 +69,43 @@ def test_task_messages() -> None:
 def test_grid() -> None:
     assert parameters(HttpGrid.push_messages) == ["messages"]
     assert parameters(HttpGrid.pull_messages) == ["message_ids"]
-    assert parameters(HttpGrid.get_node_ids) == []
+    assert parameters(HttpGrid.get_nodes) == []
+    assert {"node_id", "name", "last_activated_at"} <= {
+        field.name for field in NodeInfo.DESCRIPTOR.fields
+    }
+
+
+def test_the_key_is_looked_up_before_the_interval() -> None:
+    """What `key_probe` rests on: an interval of 0 is refused in its own way if the key is known."""
+    database = FLWR_IN_MEMORY_DB_NAME
+    state = LinkStateFactory(
+        database, NoOpFederationManager(), ObjectStoreFactory(database)
+    ).state()
+    request = ActivateNodeRequest(public_key=b"key", heartbeat_interval=0.0)
+    with pytest.raises(ValueError, match="No SuperNode found"):
+        activate_node(request, state)
+    node = state.create_node("owner", "owner", b"key", 30, name="dfme_c1")
+    with pytest.raises(InvalidHeartbeatIntervalError):
+        activate_node(request, state)
+    assert [(info.status, info.name) for info in state.get_node_info(node_ids=[node])] == [
+        (NodeStatus.REGISTERED, "dfme_c1")
+    ]
+    assert (
+        ApiErrorCode.FLEET_INVALID_HEARTBEAT_INTERVAL,
+        ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED,
+    ) == (2003, 2004)
+
+
+def test_control_client() -> None:
+    assert {"server_address", "insecure", "root_certificates", "interceptors"} <= {
+        *parameters(ControlHttpClient.from_server_address)
+    }
+    for call in (
+        ControlHttpClient.RegisterNode,
+        ControlHttpClient.UnregisterNode,
+        ControlHttpClient.ListNodes,
+    ):
+        assert parameters(call) == ["request"]
 
 
 @pytest.mark.usefixtures("task")
@@ -81,12 +128,13 @@ def test_an_array_carries_our_bytes_as_they_are() -> None:
         (
             "flower-supernode",
             "--insecure --superlink --isolation --host --port --node-config "
-            "--superexec-auth-secret-file",
+            "--superexec-auth-secret-file --root-certificates --auth-supernode-private-key",
         ),
         (
             "flower-superlink",
             "--insecure --host --port --fleet-api-address "
-            "--disable-runtime-dependency-installation",
+            "--disable-runtime-dependency-installation --ssl-ca-certfile --ssl-certfile "
+            "--ssl-keyfile --enable-supernode-auth",
         ),
     ],
 )

@@ -56,6 +56,8 @@ class Federation:
     port: int
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
+    listen_on: str = "127.0.0.1"
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
@@ -68,21 +70,21 @@ class Federation:
         file = self.folder / "federation.toml"
         if not file.exists():
             file.write_text(config)
-        return self._start(
+        return self.start(
             "server",
             "fedpsyau-server",
-            *("--config", file, "--listen", self.address),
+            *("--config", file, "--listen", f"{self.listen_on}:{self.port}"),
             *("--runs", self.folder / "runs", "--run", "test"),
             *arguments,
         )
 
     def resume_server(self) -> subprocess.Popen[bytes]:
-        return self._start("server", "fedpsyau-server", "--resume", self.run_folder)
+        return self.start("server", "fedpsyau-server", "--resume", self.run_folder)
 
     def start_site(
         self, partition: str, *arguments: object, name: str | None = None
     ) -> subprocess.Popen[bytes]:
-        return self._start(
+        return self.start(
             name or partition,
             "fedpsyau-client",
             *("--partition", partition, "--data", self.data, "--superlink", self.address),
@@ -94,7 +96,7 @@ class Federation:
         for partition in partitions:
             self.start_site(partition, *arguments)
 
-    def _start(self, name: str, command: str, *arguments: object) -> subprocess.Popen[bytes]:
+    def start(self, name: str, command: str, *arguments: object) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [str(SCRIPTS / command), *map(str, arguments)],

@@ -6,8 +6,14 @@ import socket
 
 import pytest
 
-from fedpsyau_model.addresses import answers, is_loopback, require_protected, split_address
-from fedpsyau_model.errors import InsecureTransportError
+from fedpsyau_model.addresses import (
+    answers,
+    is_loopback,
+    join_address,
+    require_protected,
+    split_address,
+)
+from fedpsyau_model.errors import InsecureTransportError, SettingsError
 
 
 @pytest.mark.parametrize(
@@ -46,6 +52,22 @@ def test_plaintext_beyond_this_machine_is_refused(host: str) -> None:
     with pytest.raises(InsecureTransportError) as error:
         require_protected(f"{host}:9092", "--superlink")
     assert f"--superlink {host}:9092" in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_kit_protects_everywhere(host: str) -> None:
+    assert "TLS" in require_protected(f"{host}:9092", "--listen", tls=True)
+    with pytest.raises(SettingsError, match=r"--kit.*--insecure"):
+        require_protected(f"{host}:9092", "--listen", tls=True, insecure=True)
+
+
+def test_insecure_is_said_loudly() -> None:
+    assert "PLAINTEXT" in require_protected("0.0.0.0:9092", "--listen", insecure=True)
+
+
+@pytest.mark.parametrize("address", ["[2001:db8::1]:9092", "127.0.0.1:1", "a.example.org:80"])
+def test_joining_undoes_splitting(address: str) -> None:
+    assert join_address(*split_address(address)) == address
 
 
 def test_whether_somebody_listens() -> None:

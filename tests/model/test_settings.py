@@ -233,6 +233,8 @@ OTHER_VALUES: dict[str, Any] = {
     "server.listen": "127.0.0.1:9999",
     "server.runs": "elsewhere",
     "server.start": "aus.safetensors",
+    "server.kit": "federation",
+    "server.insecure": True,
 }
 
 

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from fedpsyau_model import __version__
-from fedpsyau_model.errors import JoinRefusedError, NameTakenError, UnknownPartitionError
+from fedpsyau_model.errors import (
+    JoinRefusedError,
+    NameNotYoursError,
+    NameTakenError,
+    UnknownPartitionError,
+)
 from fedpsyau_model.exchange import SCHEMA_VERSION, Introduction, hello
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.roster import Roster
@@ -115,3 +120,20 @@ def test_a_site_that_restarts_takes_its_place_back_at_once(roster: Roster) -> No
 def test_a_node_may_introduce_itself_twice(roster: Roster) -> None:
     roster.admit(1, introduction(), {1})
     assert roster.admit(1, introduction(), {1}) is None
+
+
+@pytest.mark.parametrize("key_of", ["b", "", None, "A"])
+def test_a_key_gives_no_other_name_than_its_own(key_of: str | None) -> None:
+    roster = Roster(hello(SETTINGS, "run"), ("a", "b"), keys=True)
+    dismissal = roster.admit(1, introduction("a"), {1}, key_of)
+    assert dismissal is not None
+    assert dismissal.exit_code == NameNotYoursError.exit_code
+    assert "'a'" in dismissal.reason
+    assert repr(key_of) in dismissal.reason
+    assert roster.members == {}
+    assert roster.admit(2, introduction("a"), {1, 2}, "a") is None
+    assert roster.members["a"].node_id == 2
+
+
+def test_without_keys_names_are_free(roster: Roster) -> None:
+    assert roster.admit(1, introduction("a"), {1}, "b") is None

@@ -1,0 +1,184 @@
+"""The way to the sites when connections come and go, against a grid that does as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app.error import Error
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedpsyau_model import __version__
+from fedpsyau_model.errors import NameNotYoursError
+from fedpsyau_model.exchange import (
+    DISMISS,
+    HELLO,
+    SCHEMA_VERSION,
+    TRAIN,
+    VALUES_RECORD,
+    Introduction,
+    TrainingOrder,
+    hello,
+)
+from fedpsyau_model.settings import FederationSettings
+from fedpsyau_server import flower_link
+from fedpsyau_server.flower_link import FlowerLink
+from fedpsyau_server.roster import Roster
+from fedpsyau_server.rounds import Order
+
+SETTINGS = FederationSettings()
+NODE_UNAVAILABLE = 3
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting between two looks, and messages outside of Flower's task processes."""
+    monkeypatch.setattr(flower_link, "REPLY_POLL", 0.0)
+    monkeypatch.setattr(flower_link, "NODE_POLL", 0.0)
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@dataclass
+class Grid:
+    """Nodes with the names of their keys; `answering` ones introduce themselves as `says`."""
+
+    names: dict[int, str]
+    says: dict[int, str] = field(default_factory=dict)
+    since: dict[int, str] = field(default_factory=dict)
+    sent: list[tuple[str, int]] = field(default_factory=list)
+    replies: dict[str, Message] = field(default_factory=dict)
+    unanswered: dict[str, Message] = field(default_factory=dict)
+
+    def get_nodes(self) -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(node_id=node, name=name, last_activated_at=self.since.get(node, "t0"))
+            for node, name in self.names.items()
+        ]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        ids = []
+        for message in messages:
+            number = f"message {len(self.sent)}"
+            message.metadata.__dict__["_message_id"] = number
+            kind, node = message.metadata.message_type, message.metadata.dst_node_id
+            self.sent.append((kind, node))
+            if kind == HELLO:
+                self.replies[number] = self.introduction(message, node)
+            else:
+                self.unanswered[number] = message
+            ids.append(number)
+        return ids
+
+    def pull_messages(self, ids: Iterable[str]) -> list[Message]:
+        return [self.replies.pop(number) for number in list(ids) if number in self.replies]
+
+    def introduction(self, message: Message, node: int) -> Message:
+        site = self.says.get(node, self.names[node])
+        values: dict[str, Any] = Introduction(
+            partition=site,
+            instance=f"{site * 8}xx",
+            version=__version__,
+            schema_version=SCHEMA_VERSION,
+            agreement_hash=SETTINGS.agreement_hash(),
+            train_clips=10,
+            test_clips=3,
+            synthetic=True,
+            refusal="",
+        ).to_values()
+        return Message(RecordDict({VALUES_RECORD: ConfigRecord(values)}), reply_to=message)
+
+    def fail(self, kind: str, code: int) -> None:
+        """Answer every open message of a kind with an error."""
+        for number, message in list(self.unanswered.items()):
+            if message.metadata.message_type == kind:
+                self.replies[number] = Message(Error(code), reply_to=message)
+                del self.unanswered[number]
+
+
+@pytest.fixture
+def events() -> list[tuple[str, dict[str, Any]]]:
+    return []
+
+
+def link_to(grid: Grid, events: list[tuple[str, dict[str, Any]]], keys: bool) -> FlowerLink:
+    roster = Roster(hello(SETTINGS, "run"), ("a", "b"), keys=keys)
+    return FlowerLink(grid, roster, lambda name, **details: events.append((name, details)))  # type: ignore[arg-type]
+
+
+def order() -> Order:
+    return Order(TrainingOrder(run_id="run", round=1, rounds=2, all_clips=20), b"model")
+
+
+def test_a_key_that_belongs_to_another_name_is_dismissed(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a", 2: "b"}, says={2: "a"})
+    assert link_to(grid, events, keys=True).wait_for_sites(2, 0.2) == ["a"]
+    assert (DISMISS, 2) in grid.sent
+    assert (DISMISS, 1) not in grid.sent
+    dismissal = next(iter(grid.unanswered.values())).content.config_records[VALUES_RECORD]
+    assert dismissal["exit_code"] == NameNotYoursError.exit_code
+    assert [name for name, _ in events] == ["joined", "refused"]
+
+
+def test_a_node_without_a_name_is_dismissed_where_keys_are_used(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: ""}, says={1: "a"})
+    assert link_to(grid, events, keys=True).wait_for_sites(1, 0.1) == []
+    assert link_to(grid, events, keys=False).wait_for_sites(1, 0.1) == ["a"]
+
+
+def kinds(grid: Grid) -> Iterator[str]:
+    return (kind for kind, _ in grid.sent)
+
+
+def test_a_site_that_connects_anew_with_its_key_introduces_itself_and_gets_its_order_again(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    """A key keeps its node id, so only the time of the connection tells that it is a new one."""
+    grid = Grid({1: "a"})
+    link = link_to(grid, events, keys=True)
+    assert link.wait_for_sites(1, 1) == ["a"]
+    replies = link.exchange({"a": order()}, 0.2)
+    assert list(replies) == []
+    assert list(kinds(grid)) == [HELLO, TRAIN]
+
+    replies = link.exchange({"a": order()}, 0.5)
+    grid.since[1] = "t1"
+    assert list(replies) == []
+    # The order that the old connection took with it, the new greeting, the order again, no more.
+    assert list(kinds(grid)) == [HELLO, TRAIN, TRAIN, HELLO, TRAIN]
+    assert [name for name, _ in events] == ["joined", "joined"]
+
+
+def test_a_site_that_has_connected_anew_is_not_there_before_it_has_introduced_itself(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a"})
+    link = link_to(grid, events, keys=True)
+    assert link.wait_for_sites(1, 1) == ["a"]
+    grid.since[1] = "t1"
+    grid.introduction = lambda message, node: Message(Error(5), reply_to=message)  # type: ignore[method-assign]
+    assert link.wait_for_sites(1, 0.1) == []
+
+
+def test_a_site_that_went_is_told_at_once(events: list[tuple[str, dict[str, Any]]]) -> None:
+    grid = Grid({1: "a"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(1, 1)
+    replies = link.exchange({"a": order()}, 30)
+    real_pull = grid.pull_messages
+
+    def pull_after_failure(ids: Iterable[str]) -> list[Message]:
+        grid.names.clear()
+        grid.fail(TRAIN, NODE_UNAVAILABLE)
+        return real_pull(ids)
+
+    grid.pull_messages = pull_after_failure  # type: ignore[method-assign]
+    assert [(reply.site, bool(reply.fault)) for reply in replies] == [("a", True)]
