@@ -243,6 +243,7 @@ def test_a_key_that_is_revoked_while_its_site_takes_part(refusals: Federation) -
     assert "the key of dfme_c2 is void" in refusals.log("server")
 
 
+@pytest.mark.slow  # Flower gives a key free after a minute and a half
 def test_a_second_client_with_one_key(refusals: Federation) -> None:
     paragraph = expect_one_paragraph(refusals, "second-with-one-key", KeyInUseError.exit_code)
     assert "same key" in paragraph

@@ -242,7 +242,7 @@ def face(astronaut):
 
 
 @pytest.mark.parametrize(
-    "count", [2 * len(KINDS), pytest.param(1000, marks=pytest.mark.e2e, id="a-thousand")]
+    "count", [2 * len(KINDS), pytest.param(1000, marks=pytest.mark.slow, id="a-thousand")]
 )
 def test_each_works_or_fails_with_a_type(face, tmp_path, count):
     by_kind = check(count, 7, face, tmp_path)
