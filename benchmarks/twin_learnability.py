@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fedpsyau_client.site import derived_seed
+from fedpsyau_client.local_training.site import derived_seed
 from fedpsyau_client.splits import split_by_subject
 from fedpsyau_client.synthetic.clip_motion import Difficulty
 from fedpsyau_client.synthetic.twin import (

@@ -11,10 +11,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from fedpsyau_client.front_door import require_transport
-from fedpsyau_client.site_kit import SiteKit, opened_kit
+from fedpsyau_client.connection.front_door import require_transport
+from fedpsyau_client.connection.site_kit import SiteKit, opened_kit
 from fedpsyau_model.errors import ServerNotTrustedError, TransportMismatchError
-from fedpsyau_server.provisioning import provision
+from fedpsyau_server.kits.provisioning import provision
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from flwr.cli.supernode.register import try_load_public_key
 
+from fedpsyau_client.connection.site_kit import opened_kit
 from fedpsyau_client.settings import ClientSettings
-from fedpsyau_client.site_kit import opened_kit
 from fedpsyau_model.certificates import read_certificate, require_valid_dates
 from fedpsyau_model.errors import (
     CertificateDatesError,
@@ -36,9 +36,9 @@ from fedpsyau_model.errors import (
 )
 from fedpsyau_model.private_keys import public_line
 from fedpsyau_model.settings import load_settings
-from fedpsyau_server.provisioning import add_sites, provision, renew_server, revoke, rotate
-from fedpsyau_server.server_kit import ServerKit, open_server_kit
-from fedpsyau_server.site_list import SiteList
+from fedpsyau_server.kits.provisioning import add_sites, provision, renew_server, revoke, rotate
+from fedpsyau_server.kits.server_kit import ServerKit, open_server_kit
+from fedpsyau_server.kits.site_list import SiteList
 
 HOSTS = ("fl.example.org", "192.0.2.10")
 

@@ -14,7 +14,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.error import Error
 from flwr.clientapp import ClientApp
 
-from fedpsyau_client.site import Site
+from fedpsyau_client.local_training.site import Site
 from fedpsyau_model.errors import FedPsyAUError
 from fedpsyau_model.exchange import (
     DISMISS,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedpsyau_client.preflight_command import preflight_command
+from fedpsyau_client.connection.preflight_command import preflight_command
 from fedpsyau_model.command_line import (
     new_app,
     print_notice,
@@ -82,9 +82,9 @@ def join(
         return
     from contextlib import ExitStack
 
+    from fedpsyau_client.connection.site_kit import opened_kit
+    from fedpsyau_client.connection.taking_part import protection, take_part
     from fedpsyau_client.settings import ClientSettings
-    from fedpsyau_client.site_kit import opened_kit
-    from fedpsyau_client.taking_part import protection, take_part
     from fedpsyau_model.settings import FederationSettings, load_settings
 
     with ExitStack() as stack:

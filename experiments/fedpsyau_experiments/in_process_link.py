@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 
-from fedpsyau_client.site import Site
+from fedpsyau_client.local_training.site import Site
 from fedpsyau_model.errors import FedPsyAUError, JoinRefusedError
 from fedpsyau_model.exchange import Hello, Introduction
 from fedpsyau_server.rounds import Order, Reply

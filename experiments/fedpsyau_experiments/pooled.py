@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedpsyau_client.feature_store import open_feature_store
-from fedpsyau_client.site import derived_seed
-from fedpsyau_client.site_clips import SiteClips, divide_clips
+from fedpsyau_client.local_training.site import derived_seed
+from fedpsyau_client.local_training.site_clips import SiteClips, divide_clips
+from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_experiments.in_process_link import TrainingProgress
 from fedpsyau_model.calibration import calibrate_batch_norm
 from fedpsyau_model.clip_tensors import ClipTensors

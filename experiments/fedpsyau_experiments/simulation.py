@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fedpsyau_client.feature_store import open_feature_store
+from fedpsyau_client.local_training.site import Site, require_device
 from fedpsyau_client.settings import ClientSettings
-from fedpsyau_client.site import Site, require_device
+from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_experiments.in_process_link import InProcessLink, TrainingProgress
 from fedpsyau_experiments.pooled import PooledLink
 from fedpsyau_model.exchange import hello

@@ -15,7 +15,7 @@ from fedpsyau_model.command_line import (
     run_command,
     version_option,
 )
-from fedpsyau_server.kit_commands import provision_command, revoke_command
+from fedpsyau_server.kits.kit_commands import provision_command, revoke_command
 
 app = new_app("Coordinate a federation. Sites connect to one port; only weights and counts arrive.")
 

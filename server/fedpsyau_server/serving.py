@@ -23,10 +23,10 @@ from fedpsyau_model.errors import (
 from fedpsyau_model.exchange import SCHEMA_VERSION, disagreement
 from fedpsyau_model.settings import FederationSettings, ServerSettings
 from fedpsyau_server.event_tail import EventTail
-from fedpsyau_server.key_registry import KeyRegistry
+from fedpsyau_server.kits.key_registry import KeyRegistry
+from fedpsyau_server.kits.server_kit import ServerKit, open_server_kit
+from fedpsyau_server.kits.site_list import SiteList
 from fedpsyau_server.run_folder import RunConfig, RunFolder
-from fedpsyau_server.server_kit import ServerKit, open_server_kit
-from fedpsyau_server.site_list import SiteList
 from fedpsyau_server.superlink import require_free, superlink
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """Strategies: what each site starts the next round from.
 
 All strategies share one round loop (`rounds.py`). What a strategy does at the site is in
-`fedpsyau_client.procedures`; what travels, in `fedpsyau_model.travelling`.
+`fedpsyau_client.local_training.procedures`; what travels, in `fedpsyau_model.travelling`.
 """
 
 from __future__ import annotations

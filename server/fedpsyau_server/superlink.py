@@ -27,8 +27,8 @@ import httpx
 from fedpsyau_model.addresses import split_address
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
 from fedpsyau_model.errors import AddressInUseError, FlowerRuntimeError
+from fedpsyau_server.kits.server_kit import ServerKit
 from fedpsyau_server.run_folder import LAUNCHER_VARIABLE, RUN_FOLDER_VARIABLE
-from fedpsyau_server.server_kit import ServerKit
 
 log = logging.getLogger(__name__)
 

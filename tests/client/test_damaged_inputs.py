@@ -19,7 +19,7 @@ from damaged_inputs.landmark_inputs import landmark_readers, model_readers
 from damaged_inputs.priors_inputs import priors_readers
 from damaged_inputs.store_inputs import store_readers, write_store
 
-from fedpsyau_client.feature_store import open_feature_store
+from fedpsyau_client.store.feature_store import open_feature_store
 
 TOTAL = 1000
 CLIPS = 65

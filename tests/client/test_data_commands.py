@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedpsyau_client.data_commands.data_folder import default_data_folder
-from fedpsyau_client.feature_store import list_partitions, open_feature_store
+from fedpsyau_client.store.feature_store import list_partitions, open_feature_store
 from fedpsyau_model.errors import LabelTableError, OutputExistsError, SettingsError
 
 COMMAND = (

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fedpsyau_client import clip_table, feature_store
-from fedpsyau_client.feature_store import (
+from fedpsyau_client.store import clip_table, feature_store
+from fedpsyau_client.store.feature_store import (
     ClipTable,
     list_partitions,
     open_feature_store,
@@ -460,7 +460,7 @@ def test_failure_of_the_last_rename_brings_the_old_store_back(store, monkeypatch
 KILLED_WHILE_WRITING = """
 import os, pathlib, signal, sys
 sys.path.insert(0, sys.argv[2])
-from fedpsyau_client import feature_store
+from fedpsyau_client.store import feature_store
 import test_feature_store
 feature_store.format_clip_table = lambda clips: os.kill(os.getpid(), signal.SIGKILL)
 test_feature_store.write(pathlib.Path(sys.argv[1]))

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from fedpsyau_client.feature_store import open_feature_store
 from fedpsyau_client.preparation.clip_features import pair_features, prepare_pair
 from fedpsyau_client.preparation.face_landmarks import FaceDetector
 from fedpsyau_client.preparation.face_points import FacePoints
 from fedpsyau_client.preparation.landmark_model import find_landmark_model
 from fedpsyau_client.preparation.preparation import Preparation, prepare
 from fedpsyau_client.splits import k_fold_by_subject
+from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_client.synthetic.clip_motion import ClipDraws
 from fedpsyau_client.synthetic.face_identity import draw_site_shift, draw_subjects
 from fedpsyau_client.synthetic.rendering.appearance import draw_camera, draw_look, skin

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpsyau_client.data_commands.import_flow import import_flow
-from fedpsyau_client.feature_store import list_partitions, open_feature_store
 from fedpsyau_client.flow_import.archive_arrays import array_chunks, array_headers, read_array
 from fedpsyau_client.flow_import.flow_encoding import (
     Channels,
@@ -29,6 +28,7 @@ from fedpsyau_client.flow_import.image_matching import (
     match_names,
 )
 from fedpsyau_client.labels.clip_record import ClipRecord
+from fedpsyau_client.store.feature_store import list_partitions, open_feature_store
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import (
     ClipAmbiguousError,

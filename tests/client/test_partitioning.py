@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pytest
 
-from fedpsyau_client.clip_table import ClipTable
 from fedpsyau_client.data_commands.partition import partition
-from fedpsyau_client.feature_store import open_feature_store, write_feature_store
-from fedpsyau_client.partitioning import write_partitions
-from fedpsyau_client.store_summary import summarise, summary_text
+from fedpsyau_client.store.clip_table import ClipTable
+from fedpsyau_client.store.feature_store import open_feature_store, write_feature_store
+from fedpsyau_client.store.partitioning import write_partitions
+from fedpsyau_client.store.store_summary import summarise, summary_text
 from fedpsyau_model.errors import (
     OutputExistsError,
     SettingsError,

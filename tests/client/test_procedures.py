@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from fedpsyau_client.local_training.site import Site
+from fedpsyau_client.local_training.site_state import SiteState
 from fedpsyau_client.settings import ClientSettings
-from fedpsyau_client.site import Site
-from fedpsyau_client.site_state import SiteState
 from fedpsyau_client.synthetic.twin import write_twin
 from fedpsyau_model.errors import DataDamagedError, WeightsMismatchError
 from fedpsyau_model.exchange import (

@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from fedpsyau_client.pseudonyms import pseudonymise, working_folder, write_ids
+from fedpsyau_client.store.pseudonyms import pseudonymise, working_folder, write_ids
 from fedpsyau_model.errors import OutputWriteError
 
 KEYS = [("Zoe", "b/1", 10), ("Ann", "a", None), ("Zoe", "b/1", 30)]

@@ -14,11 +14,11 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from safetensors.numpy import load_file
 
 from fedpsyau_client.app import SiteApp
-from fedpsyau_client.feature_store import ClipTable, write_feature_store
-from fedpsyau_client.priors_file import PriorsFile
+from fedpsyau_client.local_training.site import Site, derived_seed
+from fedpsyau_client.local_training.site_state import SiteState
+from fedpsyau_client.own_priors.priors_file import PriorsFile
 from fedpsyau_client.settings import ClientSettings
-from fedpsyau_client.site import Site, derived_seed
-from fedpsyau_client.site_state import SiteState
+from fedpsyau_client.store.feature_store import ClipTable, write_feature_store
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import (
     DataNotFoundError,

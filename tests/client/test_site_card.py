@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpsyau_client.clip_table import ClipTable
+from fedpsyau_client.cards.site_card import card_json, card_markdown, make_card
+from fedpsyau_client.cards.small_counts import Total, mask_counts, mask_separately
 from fedpsyau_client.data_commands.card import card
-from fedpsyau_client.feature_store import open_feature_store, write_feature_store
-from fedpsyau_client.site_card import card_json, card_markdown, make_card
-from fedpsyau_client.small_counts import Total, mask_counts, mask_separately
+from fedpsyau_client.store.clip_table import ClipTable
+from fedpsyau_client.store.feature_store import open_feature_store, write_feature_store
 from fedpsyau_model.errors import OutputWriteError
 
 

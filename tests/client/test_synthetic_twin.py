@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from fedpsyau_client.feature_store import list_partitions, open_feature_store
 from fedpsyau_client.labels.class_rules import three_class
 from fedpsyau_client.splits import split_by_subject
+from fedpsyau_client.store.feature_store import list_partitions, open_feature_store
 from fedpsyau_client.synthetic.clip_motion import Difficulty
 from fedpsyau_client.synthetic.partition_labels import MIN_CLIPS_PER_CLASS, draw_labels
 from fedpsyau_client.synthetic.twin import (

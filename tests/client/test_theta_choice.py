@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedpsyau_client.theta_choice import best_theta, mixture, theta_candidates
+from fedpsyau_client.local_training.theta_choice import best_theta, mixture, theta_candidates
 
 
 def test_the_weight_of_fedavg_joins_the_grid() -> None:

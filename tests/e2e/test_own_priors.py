@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from processes import Federation, run
 
-from fedpsyau_client.priors_file import read_priors_file
+from fedpsyau_client.own_priors.priors_file import read_priors_file
 from fedpsyau_priors import published_priors
 
 pytestmark = pytest.mark.e2e

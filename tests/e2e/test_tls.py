@@ -33,8 +33,8 @@ from fedpsyau_model.errors import (
     TransportMismatchError,
 )
 from fedpsyau_model.private_keys import new_site_key, site_key_file
-from fedpsyau_server.authority import certificate_pem, issue_server_certificate, key_pem
-from fedpsyau_server.server_kit import read_tls_key
+from fedpsyau_server.kits.authority import certificate_pem, issue_server_certificate, key_pem
+from fedpsyau_server.kits.server_kit import read_tls_key
 
 pytestmark = pytest.mark.e2e
 

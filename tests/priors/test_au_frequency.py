@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
-from fedpsyau_client.au_sources import frequencies, read_au_sources
+from fedpsyau_client.own_priors.au_sources import frequencies, read_au_sources
 from fedpsyau_client.priors_commands import app
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import SettingsError

@@ -17,10 +17,10 @@ from scipy.optimize import LinearConstraint, milp
 from typer.testing import CliRunner
 
 import fedpsyau_priors as priors
-from fedpsyau_client.au_sources import AuSource, au_matrix
-from fedpsyau_client.feature_store import ClipTable, write_feature_store
+from fedpsyau_client.own_priors.au_sources import AuSource, au_matrix
+from fedpsyau_client.own_priors.priors_file import PriorsFile, read_priors_file
 from fedpsyau_client.priors_commands import app
-from fedpsyau_client.priors_file import PriorsFile, read_priors_file
+from fedpsyau_client.store.feature_store import ClipTable, write_feature_store
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import (
     LabelTableError,

@@ -20,10 +20,10 @@ from openpyxl import Workbook
 from typer.testing import CliRunner
 
 import fedpsyau_priors as priors
-from fedpsyau_client.matrix_csv import read_matrix
+from fedpsyau_client.own_priors.matrix_csv import read_matrix
+from fedpsyau_client.own_priors.priors_file import read_priors_file
+from fedpsyau_client.own_priors.study_responses import read_exclusions, read_study_responses
 from fedpsyau_client.priors_commands import app
-from fedpsyau_client.priors_file import read_priors_file
-from fedpsyau_client.study_responses import read_exclusions, read_study_responses
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import PriorsFileError, SettingsError, StudyResponsesError
 

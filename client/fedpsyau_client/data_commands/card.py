@@ -28,9 +28,9 @@ def card(
     """Write a site card: clips, subjects, classes and AUs, how they were prepared, checksum."""
     import io
 
-    from fedpsyau_client.feature_store import open_feature_store
-    from fedpsyau_client.site_card import card_json, card_markdown, make_card
-    from fedpsyau_client.site_card_plot import plot_card
+    from fedpsyau_client.cards.site_card import card_json, card_markdown, make_card
+    from fedpsyau_client.cards.site_card_plot import plot_card
+    from fedpsyau_client.store.feature_store import open_feature_store
 
     made = make_card(open_feature_store(site), classes, mask_below)
     picture = io.BytesIO()

@@ -93,10 +93,10 @@ def import_flow(
     from rich.console import Console
     from rich.progress import Progress
 
-    from fedpsyau_client.feature_store import open_feature_store
     from fedpsyau_client.flow_import import importing
     from fedpsyau_client.flow_import.flow_encoding import Encoding, parse_channels, parse_encoding
-    from fedpsyau_client.store_summary import summarise
+    from fedpsyau_client.store.feature_store import open_feature_store
+    from fedpsyau_client.store.store_summary import summarise
 
     known_channels, known_encoding = parse_channels(channels), parse_encoding(encoding)
     name = dataset or ("imported" if labels is None else "csv")

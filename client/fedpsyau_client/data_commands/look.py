@@ -48,7 +48,7 @@ def look(
     ] = None,
 ) -> None:
     """Draw one clip: onset, apex, facial points by AU group, flow as colour, strain."""
-    from fedpsyau_client.manifest import MANIFEST_NAME
+    from fedpsyau_client.store.manifest import MANIFEST_NAME
 
     if (clip / MANIFEST_NAME).is_file():
         file = out or Path(f"look-{clip.absolute().name}-{stored}.png")
@@ -66,8 +66,8 @@ def look(
 
 
 def _draw_stored(folder: Path, stored: str | None) -> Figure:
-    from fedpsyau_client.feature_store import open_feature_store
     from fedpsyau_client.look.stored_picture import draw_stored_clip
+    from fedpsyau_client.store.feature_store import open_feature_store
 
     store = open_feature_store(folder)
     if stored is None:

@@ -37,9 +37,9 @@ def partition(
     ] = False,
 ) -> None:
     """Deal the subjects of one feature store to sites, in equal numbers up to one."""
-    from fedpsyau_client.feature_store import open_feature_store
-    from fedpsyau_client.partitioning import write_partitions
-    from fedpsyau_client.store_summary import summarise, summary_text, write_summary
+    from fedpsyau_client.store.feature_store import open_feature_store
+    from fedpsyau_client.store.partitioning import write_partitions
+    from fedpsyau_client.store.store_summary import summarise, summary_text, write_summary
 
     _check_unit(by)
     if summary is not None:

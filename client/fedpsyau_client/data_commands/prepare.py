@@ -118,9 +118,9 @@ def _print_report(plan: Preparation, report: PreparationReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fedpsyau_client.feature_store import open_feature_store
     from fedpsyau_client.preparation.failures import FAILURES_CSV
-    from fedpsyau_client.store_summary import summarise
+    from fedpsyau_client.store.feature_store import open_feature_store
+    from fedpsyau_client.store.store_summary import summarise
 
     store = open_feature_store(plan.store, verify=False)
     print_stores([summarise(store)], "Prepared")

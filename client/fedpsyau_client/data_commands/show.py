@@ -15,9 +15,9 @@ def show(
     path: Annotated[Path, typer.Argument(help="A data folder, or one partition in it.")],
 ) -> None:
     """Show what feature stores hold: clips by class, subjects, and whether they are synthetic."""
-    from fedpsyau_client.feature_store import list_partitions, open_feature_store
-    from fedpsyau_client.manifest import MANIFEST_NAME
-    from fedpsyau_client.store_summary import summarise
+    from fedpsyau_client.store.feature_store import list_partitions, open_feature_store
+    from fedpsyau_client.store.manifest import MANIFEST_NAME
+    from fedpsyau_client.store.store_summary import summarise
 
     single = (path / MANIFEST_NAME).is_file()
     folders = [path] if single else [path / name for name in list_partitions(path)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fedpsyau_client.store_summary import StoreSummary
+    from fedpsyau_client.store.store_summary import StoreSummary
 
 
 def print_stores(summaries: Iterable[StoreSummary], title: str) -> None:

@@ -95,8 +95,8 @@ def synth(
 
 
 def _synth_stores(folder: Path, options: dict[str, Any]) -> None:
-    from fedpsyau_client.feature_store import open_feature_store
-    from fedpsyau_client.store_summary import summarise
+    from fedpsyau_client.store.feature_store import open_feature_store
+    from fedpsyau_client.store.store_summary import summarise
     from fedpsyau_client.synthetic.twin import write_twin
 
     with _progress_bar("synthetic clips") as (begin, progress):

@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from fedpsyau_client.feature_store import FLOW_SHAPE, ROIS_SHAPE, Manifest, write_feature_store
 from fedpsyau_client.flow_import.flow_encoding import (
     Channels,
     Encoding,
@@ -24,11 +23,17 @@ from fedpsyau_client.flow_import.flow_resizing import canonical_features
 from fedpsyau_client.flow_import.flow_source import FlowChunk, FlowSource, MissingFlow
 from fedpsyau_client.labels.class_rules import ClassRule, class_of
 from fedpsyau_client.labels.clip_record import ClipRecord
-from fedpsyau_client.manifest import PARTITION_PATTERN
-from fedpsyau_client.partition_set import assembled_partitions
 from fedpsyau_client.preparation.clip_labels import store_labels
 from fedpsyau_client.preparation.failures import Failure, count_reasons, write_failures
-from fedpsyau_client.pseudonyms import Pseudonyms, pseudonymise, working_folder, write_ids
+from fedpsyau_client.store.feature_store import (
+    FLOW_SHAPE,
+    ROIS_SHAPE,
+    Manifest,
+    write_feature_store,
+)
+from fedpsyau_client.store.manifest import PARTITION_PATTERN
+from fedpsyau_client.store.partition_set import assembled_partitions
+from fedpsyau_client.store.pseudonyms import Pseudonyms, pseudonymise, working_folder, write_ids
 from fedpsyau_model.errors import (
     ClipNotFoundError,
     FlowNumbersError,

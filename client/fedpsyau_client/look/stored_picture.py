@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedpsyau_client.feature_store import FeatureStore
 from fedpsyau_client.look.flow_colours import colour_scale
 from fedpsyau_client.look.panels import (
     INK,
@@ -19,6 +18,7 @@ from fedpsyau_client.look.panels import (
     group_legend,
     new_figure,
 )
+from fedpsyau_client.store.feature_store import FeatureStore
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import DataNotFoundError
 from fedpsyau_model.facial_points import CROP_SIZE, canonical_points

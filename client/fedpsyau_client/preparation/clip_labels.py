@@ -8,12 +8,12 @@ from typing import Final, Literal, cast, get_args
 
 import numpy as np
 
-from fedpsyau_client.clip_table import ClipTable
 from fedpsyau_client.labels.class_rules import ClassRule, class_of
 from fedpsyau_client.labels.clip_record import ClipRecord, LabelTable
 from fedpsyau_client.labels.datasets import DatasetName
 from fedpsyau_client.labels.readers import read_label_table
-from fedpsyau_client.pseudonyms import Pseudonyms
+from fedpsyau_client.store.clip_table import ClipTable
+from fedpsyau_client.store.pseudonyms import Pseudonyms
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import FrameUnknownError, SettingsError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpsyau_client.features_file import FLOW_SHAPE, ROIS_SHAPE
+from fedpsyau_client.store.features_file import FLOW_SHAPE, ROIS_SHAPE
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.errors import OutputWriteError
 

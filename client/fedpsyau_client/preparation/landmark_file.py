@@ -28,7 +28,7 @@ from typing import Any, Final
 import numpy as np
 
 from fedpsyau_client.preparation.face_points import MESH_SIZE, FacePoints, face_points_of_mesh
-from fedpsyau_client.pseudonyms import ClipKey
+from fedpsyau_client.store.pseudonyms import ClipKey
 from fedpsyau_model.action_units import POINT_COUNT
 from fedpsyau_model.errors import LandmarkFileError
 from fedpsyau_model.input_files import check_input_file, read_input_text

@@ -20,7 +20,7 @@ from fedpsyau_client.preparation.face_points import FacePoints
 from fedpsyau_client.preparation.failures import Failure, check_failures
 from fedpsyau_client.preparation.landmark_model import MODEL_SHA256
 from fedpsyau_client.preparation.optical_flow import FlowMethod
-from fedpsyau_client.pseudonyms import ClipKey, Pseudonyms
+from fedpsyau_client.store.pseudonyms import ClipKey, Pseudonyms
 from fedpsyau_model.errors import ClipError, LandmarksMissingError
 
 __all__ = ["RESULTS_NAME", "PlannedClips", "Preparation"]

@@ -19,8 +19,6 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from fedpsyau_client.feature_store import Manifest, write_feature_store
-from fedpsyau_client.manifest import PARTITION_PATTERN
 from fedpsyau_client.preparation.alignment import FLOW_CROP_SIZE
 from fedpsyau_client.preparation.clip_files import index_clips
 from fedpsyau_client.preparation.clip_labels import (
@@ -39,7 +37,9 @@ from fedpsyau_client.preparation.landmark_model import MODEL_SHA256, find_landma
 from fedpsyau_client.preparation.optical_flow import FLOW_SETTINGS
 from fedpsyau_client.preparation.planned_clips import RESULTS_NAME, PlannedClips, Preparation
 from fedpsyau_client.preparation.worker_pool import prepared
-from fedpsyau_client.pseudonyms import pseudonymise, working_folder, write_ids
+from fedpsyau_client.store.feature_store import Manifest, write_feature_store
+from fedpsyau_client.store.manifest import PARTITION_PATTERN
+from fedpsyau_client.store.pseudonyms import pseudonymise, working_folder, write_ids
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import (
     OutputExistsError,

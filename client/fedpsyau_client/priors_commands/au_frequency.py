@@ -45,7 +45,7 @@ def au_frequency(
     Of the largest data set's AUs, those that are rare in another one are dropped, and of the rest
     the commonest are kept. Says of every AU what became of it and why.
     """
-    from fedpsyau_client.au_sources import frequencies, read_au_sources
+    from fedpsyau_client.own_priors.au_sources import frequencies, read_au_sources
     from fedpsyau_client.priors_commands.result_folder import png, write_results
     from fedpsyau_model.errors import SettingsError
     from fedpsyau_priors import PriorError, select_aus

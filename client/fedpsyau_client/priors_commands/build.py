@@ -11,8 +11,8 @@ import typer
 from fedpsyau_model.settings import LONGEST_NAME
 
 if TYPE_CHECKING:
-    from fedpsyau_client.au_sources import AuSource
-    from fedpsyau_client.priors_file import PriorsFile
+    from fedpsyau_client.own_priors.au_sources import AuSource
+    from fedpsyau_client.own_priors.priors_file import PriorsFile
 
 
 def build(
@@ -47,9 +47,9 @@ def build(
     Writes a priors file that a site can use, a section for federation.toml, the matrices as CSV
     and a picture.
     """
-    from fedpsyau_client.au_sources import read_au_sources
+    from fedpsyau_client.own_priors.au_sources import read_au_sources
+    from fedpsyau_client.own_priors.priors_file import PRIORS_NAME
     from fedpsyau_client.priors_commands.result_folder import check_name, png, write_results
-    from fedpsyau_client.priors_file import PRIORS_NAME
     from fedpsyau_priors.plot import plot_attention
 
     if name is not None:
@@ -85,9 +85,9 @@ def _priors_file(
     sources: Sequence[AuSource], smoothing: float, intrinsic: Path | None, name: str | None
 ) -> PriorsFile:
     """Count, and check that a prior follows. Raises NoPriorError or PriorsFileError."""
-    from fedpsyau_client.au_sources import au_matrix
-    from fedpsyau_client.matrix_csv import read_matrix
-    from fedpsyau_client.priors_file import PriorsFile, SourceSummary
+    from fedpsyau_client.own_priors.au_sources import au_matrix
+    from fedpsyau_client.own_priors.matrix_csv import read_matrix
+    from fedpsyau_client.own_priors.priors_file import PriorsFile, SourceSummary
     from fedpsyau_model.errors import NoPriorError, PriorsFileError
     from fedpsyau_priors import (
         PriorError,
@@ -139,7 +139,7 @@ def _sources_name(sources: Sequence[AuSource]) -> str:
 def _tables(made: PriorsFile) -> dict[str, str]:
     import numpy as np
 
-    from fedpsyau_client.matrix_csv import format_matrix
+    from fedpsyau_client.own_priors.matrix_csv import format_matrix
     from fedpsyau_model.action_units import AUS
     from fedpsyau_priors.extrinsic import region_slice
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedpsyau_client.atomic_folder import written_whole
+from fedpsyau_client.store.atomic_folder import written_whole
 from fedpsyau_model.errors import OutputExistsError, SettingsError
 from fedpsyau_model.settings import LONGEST_NAME
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from fedpsyau_client.study_responses import StudyResponses
+    from fedpsyau_client.own_priors.study_responses import StudyResponses
     from fedpsyau_priors import Pair, TypeStatistics
 
 _TYPES = {"coordinated": True, "uncoordinated": False}
@@ -51,8 +51,8 @@ def study(
     Writes accuracy and scores by type of pair, the pairs that more than two thirds chose, the
     matrix of coordinated pairs, and a priors file and a section for federation.toml with it.
     """
+    from fedpsyau_client.own_priors.study_responses import read_exclusions, read_study_responses
     from fedpsyau_client.priors_commands.result_folder import check_name, write_results
-    from fedpsyau_client.study_responses import read_exclusions, read_study_responses
 
     check_name(name)
     read = read_study_responses(responses)
@@ -74,9 +74,9 @@ def _evaluate(
     name: str,
 ) -> tuple[dict[str, str | bytes], dict[str, Any]]:
     """Files to write, and what they say as plain values."""
-    from fedpsyau_client.matrix_csv import format_matrix
+    from fedpsyau_client.own_priors.matrix_csv import format_matrix
+    from fedpsyau_client.own_priors.priors_file import PRIORS_NAME, PriorsFile, StudySummary
     from fedpsyau_client.priors_commands.result_folder import png
-    from fedpsyau_client.priors_file import PRIORS_NAME, PriorsFile, StudySummary
     from fedpsyau_priors import CHOSEN, coordinated_matrix, published_intrinsic
     from fedpsyau_priors.plot_study import (
         plot_chosen_pairs,

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedpsyau_client.feature_store import FeatureStore, list_partitions, open_feature_store
 from fedpsyau_client.protocols.plan import DataPart
+from fedpsyau_client.store.feature_store import FeatureStore, list_partitions, open_feature_store
 from fedpsyau_model.clip_tensors import ClipTensors
 from fedpsyau_model.emotions import ClassScheme
 from fedpsyau_model.errors import DataNotFoundError, NoLabelledClipsError, SubjectOverlapError

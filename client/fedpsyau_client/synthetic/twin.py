@@ -12,10 +12,10 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpsyau_client.feature_store import ClipTable, Manifest, write_feature_store
 from fedpsyau_client.labels.class_rules import three_class
 from fedpsyau_client.labels.readers import read_casme3_labels
-from fedpsyau_client.partition_set import assembled_partitions
+from fedpsyau_client.store.feature_store import ClipTable, Manifest, write_feature_store
+from fedpsyau_client.store.partition_set import assembled_partitions
 from fedpsyau_client.synthetic.clip_motion import CLIPS_PER_CHUNK, Difficulty, draw_features
 from fedpsyau_client.synthetic.face_identity import (
     SiteShift,

@@ -17,7 +17,7 @@ from types import FrameType
 import numpy as np
 
 from damaged_inputs.file_damage import Damage
-from fedpsyau_client.feature_store import open_feature_store
+from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_model.errors import FedPsyAUError
 
 SEED = 20_250_301

@@ -14,9 +14,9 @@ import numpy as np
 
 from damaged_inputs.cases import CASE_SECONDS, Tally, attempt, generator
 from damaged_inputs.file_damage import FILE_DAMAGE, ODD_NAMES
-from fedpsyau_client.feature_store import open_feature_store
 from fedpsyau_client.preparation.landmark_file import CSV_COLUMNS
 from fedpsyau_client.preparation.preparation import Preparation, PreparationReport, prepare
+from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_model.errors import ClipError, WorkerDiedError
 
 NAME = "clips in one preparation"

@@ -13,9 +13,9 @@ import numpy as np
 
 from damaged_inputs.cases import Reader
 from damaged_inputs.file_damage import FILE_DAMAGE, Damage
-from fedpsyau_client.matrix_csv import format_matrix, read_matrix
-from fedpsyau_client.priors_file import PriorsFile, read_priors_file
-from fedpsyau_client.study_responses import read_exclusions, read_study_responses
+from fedpsyau_client.own_priors.matrix_csv import format_matrix, read_matrix
+from fedpsyau_client.own_priors.priors_file import PriorsFile, read_priors_file
+from fedpsyau_client.own_priors.study_responses import read_exclusions, read_study_responses
 from fedpsyau_model.errors import PriorsFileError
 from fedpsyau_priors import PriorError, check_intrinsic, cooccurrence_counts, published_intrinsic
 

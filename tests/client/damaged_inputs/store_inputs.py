@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from damaged_inputs.cases import Reader
 from damaged_inputs.file_damage import FILE_DAMAGE, ODD_NAMES, Damage, copied
-from fedpsyau_client.clip_table import ClipTable
-from fedpsyau_client.feature_store import (
+from fedpsyau_client.store.clip_table import ClipTable
+from fedpsyau_client.store.feature_store import (
     FLOW_SHAPE,
     ROIS_SHAPE,
     list_partitions,

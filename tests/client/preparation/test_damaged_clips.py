@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fedpsyau_client.feature_store import open_feature_store
 from fedpsyau_client.preparation.preparation import Preparation, prepare
+from fedpsyau_client.store.feature_store import open_feature_store
 
 HEADER = "subject,filename,onset,apex,offset,emotion,au"
 

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fedpsyau_client.clip_table import ClipTable
 from fedpsyau_client.data_commands.look import look
-from fedpsyau_client.feature_store import open_feature_store, write_feature_store
 from fedpsyau_client.look.clip_picture import draw_clip
 from fedpsyau_client.look.flow_colours import colour_scale, colour_wheel, flow_to_rgb
 from fedpsyau_client.look.panels import draw_points
 from fedpsyau_client.look.stored_picture import draw_stored_clip
 from fedpsyau_client.preparation.clip_features import prepare_pair
+from fedpsyau_client.store.clip_table import ClipTable
+from fedpsyau_client.store.feature_store import open_feature_store, write_feature_store
 from fedpsyau_model.action_units import AU_GROUP_SIZES
 from fedpsyau_model.errors import (
     DataNotFoundError,

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import pytest
 
-from fedpsyau_client.feature_store import open_feature_store
 from fedpsyau_client.labels.disfa import DISFA_AUS
 from fedpsyau_client.preparation.clip_features import pair_features, prepare_pair
 from fedpsyau_client.preparation.clip_job import ClipJob
@@ -25,6 +24,7 @@ from fedpsyau_client.preparation.landmark_file import CSV_COLUMNS
 from fedpsyau_client.preparation.preparation import Preparation, prepare
 from fedpsyau_client.preparation.worker_pool import prepared
 from fedpsyau_client.splits import leave_one_subject_out
+from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_model.errors import (
     ClipError,
     OutputExistsError,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedpsyau_client.feature_store import ClipTable, write_feature_store
+from fedpsyau_client.store.feature_store import ClipTable, write_feature_store
 from fedpsyau_client.synthetic.twin import write_twin
 from fedpsyau_model.emotions import CLASS_NAMES
 

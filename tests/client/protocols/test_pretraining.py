@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedpsyau_client.feature_store import open_feature_store, write_feature_store
 from fedpsyau_client.protocols.pretraining import Pretrained, pretrain
 from fedpsyau_client.protocols.training_job import Options, train_protocol
+from fedpsyau_client.store.feature_store import open_feature_store, write_feature_store
 from fedpsyau_model.checkpoints import Checkpoint, read_checkpoint
 from fedpsyau_model.errors import NoLabelledClipsError, SettingsError, TooFewSubjectsError
 from fedpsyau_model.model_state import state_arrays

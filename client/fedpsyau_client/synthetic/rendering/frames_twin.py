@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpsyau_client.folder_set import assembled_folders
+from fedpsyau_client.store.folder_set import assembled_folders
 from fedpsyau_client.synthetic.clip_motion import Difficulty, draw_clips
 from fedpsyau_client.synthetic.partition_labels import PartitionLabels
 from fedpsyau_client.synthetic.rendering.appearance import draw_camera, draw_look, skin

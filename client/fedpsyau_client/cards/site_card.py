@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from fedpsyau_client.feature_store import FeatureStore
-from fedpsyau_client.small_counts import Cell, MaskedCounts, mask_counts, mask_separately
+from fedpsyau_client.cards.small_counts import Cell, MaskedCounts, mask_counts, mask_separately
+from fedpsyau_client.store.feature_store import FeatureStore
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.emotions import CLASS_NAMES, ClassScheme
 

@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from fedpsyau_client.feature_store import open_feature_store
 from fedpsyau_client.labels.datasets import DATASETS
 from fedpsyau_client.labels.readers import read_label_table
-from fedpsyau_client.manifest import MANIFEST_NAME
+from fedpsyau_client.store.feature_store import open_feature_store
+from fedpsyau_client.store.manifest import MANIFEST_NAME
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import NoPriorError, SettingsError
 from fedpsyau_priors import AuFrequency

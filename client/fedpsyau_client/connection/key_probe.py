@@ -18,7 +18,7 @@ from flwr.supercore.grpc import create_channel
 from flwr.supercore.interceptors import RuntimeVersionClientInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from fedpsyau_client.site_kit import SiteKit
+from fedpsyau_client.connection.site_kit import SiteKit
 from fedpsyau_model.errors import ClockSkewError, JoinRefusedError
 
 __all__ = ["key_is_known"]

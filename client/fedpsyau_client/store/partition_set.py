@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from fedpsyau_client.folder_set import assembled_folders
-from fedpsyau_client.manifest import MANIFEST_NAME, read_manifest
+from fedpsyau_client.store.folder_set import assembled_folders
+from fedpsyau_client.store.manifest import MANIFEST_NAME, read_manifest
 from fedpsyau_model.errors import FedPsyAUError
 
 __all__ = ["assembled_partitions"]

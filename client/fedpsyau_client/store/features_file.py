@@ -12,7 +12,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from fedpsyau_client.clip_table import Texts
+from fedpsyau_client.store.clip_table import Texts
 from fedpsyau_model.action_units import POINT_COUNT
 from fedpsyau_model.errors import DataDamagedError
 

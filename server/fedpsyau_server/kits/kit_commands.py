@@ -48,7 +48,7 @@ def provision_command(
     A new federation takes --sites and --host. What is there already is changed by one of
     --add-site, --rotate and --renew-server.
     """
-    from fedpsyau_server import provisioning
+    from fedpsyau_server.kits import provisioning
 
     for name, days in (("--server-days", server_days), ("--authority-days", authority_days)):
         if not math.isfinite(days) or not 0 < days <= 36525:
@@ -81,7 +81,7 @@ def revoke_command(
     kit: Annotated[Path, typer.Option(help="The coordinator's folder, as for the server.")],
 ) -> None:
     """Make a site's key void; a running server refuses its next message."""
-    from fedpsyau_server import provisioning
+    from fedpsyau_server.kits import provisioning
 
     provisioning.revoke(kit, site)
     typer.echo(

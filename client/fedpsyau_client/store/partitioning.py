@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedpsyau_client.clip_table import ClipTable
-from fedpsyau_client.feature_store import FeatureStore, Manifest, write_feature_store
-from fedpsyau_client.partition_set import assembled_partitions
 from fedpsyau_client.splits import partition_subjects
+from fedpsyau_client.store.clip_table import ClipTable
+from fedpsyau_client.store.feature_store import FeatureStore, Manifest, write_feature_store
+from fedpsyau_client.store.partition_set import assembled_partitions
 from fedpsyau_model.errors import SettingsError
 
 __all__ = ["clips_of_rows", "write_partitions"]

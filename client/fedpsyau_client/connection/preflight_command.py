@@ -42,7 +42,7 @@ def preflight_command(
 
     Ends with 0 if all is well, else with the code of the first check that is not.
     """
-    from fedpsyau_client.preflight import preflight
+    from fedpsyau_client.connection.preflight import preflight
 
     flags = {
         "partition": partition,

@@ -1,7 +1,7 @@
 """Which site keys a running SuperLink takes: kept equal to the list of sites on disk.
 
 A key that is not registered there, or no longer, is refused at its next message. Like
-`fedpsyau_client.supernode_tasks`, this uses internals of Flower (its control client);
+`fedpsyau_client.connection.supernode_tasks`, this uses internals of Flower (its control client);
 tests/server/test_flower_contract.py checks that they are as expected.
 """
 
@@ -22,8 +22,8 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from fedpsyau_model.errors import FlowerRuntimeError, KitError
-from fedpsyau_server.server_kit import ServerKit
-from fedpsyau_server.site_list import SiteList
+from fedpsyau_server.kits.server_kit import ServerKit
+from fedpsyau_server.kits.site_list import SiteList
 
 __all__ = ["KeyRegistry"]
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from fedpsyau_client.clip_table import Texts
+from fedpsyau_client.store.clip_table import Texts
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.errors import OutputWriteError
 

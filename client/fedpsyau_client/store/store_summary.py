@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from fedpsyau_client.clip_table import ClipTable
-from fedpsyau_client.feature_store import FeatureStore
+from fedpsyau_client.store.clip_table import ClipTable
+from fedpsyau_client.store.feature_store import FeatureStore
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import OutputWriteError, SettingsError

@@ -6,12 +6,12 @@ import logging
 import time
 
 from fedpsyau_client.app import SiteApp
-from fedpsyau_client.front_door import require_transport
-from fedpsyau_client.key_probe import key_is_known
+from fedpsyau_client.connection.front_door import require_transport
+from fedpsyau_client.connection.key_probe import key_is_known
+from fedpsyau_client.connection.site_kit import SiteKit
+from fedpsyau_client.connection.supernode import SuperNode
+from fedpsyau_client.local_training.site import Site
 from fedpsyau_client.settings import ClientSettings
-from fedpsyau_client.site import Site
-from fedpsyau_client.site_kit import SiteKit
-from fedpsyau_client.supernode import SuperNode
 from fedpsyau_model.addresses import answers, require_protected
 from fedpsyau_model.errors import (
     FedPsyAUError,

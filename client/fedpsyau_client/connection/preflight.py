@@ -18,13 +18,13 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from fedpsyau_client.feature_store import open_feature_store
-from fedpsyau_client.front_door import require_transport
-from fedpsyau_client.key_probe import key_is_known
+from fedpsyau_client.connection.front_door import require_transport
+from fedpsyau_client.connection.key_probe import key_is_known
+from fedpsyau_client.connection.site_kit import SiteKit, opened_kit
+from fedpsyau_client.connection.taking_part import key_refusal, protection
+from fedpsyau_client.local_training.site import require_device
 from fedpsyau_client.settings import ClientSettings
-from fedpsyau_client.site import require_device
-from fedpsyau_client.site_kit import SiteKit, opened_kit
-from fedpsyau_client.taking_part import key_refusal, protection
+from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_model import __version__
 from fedpsyau_model.addresses import answers
 from fedpsyau_model.certificates import read_certificate

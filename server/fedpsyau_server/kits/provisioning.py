@@ -31,14 +31,14 @@ from fedpsyau_model.private_keys import (
     write_private,
 )
 from fedpsyau_model.settings import require_site_names
-from fedpsyau_server.authority import (
+from fedpsyau_server.kits.authority import (
     certificate_pem,
     issue_server_certificate,
     key_pem,
     new_authority,
 )
-from fedpsyau_server.server_kit import ServerKit, read_tls_key
-from fedpsyau_server.site_list import SiteList
+from fedpsyau_server.kits.server_kit import ServerKit, read_tls_key
+from fedpsyau_server.kits.site_list import SiteList
 
 __all__ = [
     "AUTHORITY_DAYS",
@@ -204,7 +204,7 @@ def _write_archive(kit: ServerKit, listed: SiteList, site: str, key: bytes) -> P
         f"# The client's settings at {site}; docs/settings.md lists all that can stand here.\n"
         f'partition = "{site}"\nsuperlink = "{address}"\n'
     )
-    template = resources.files("fedpsyau_server").joinpath("kit_instructions.md").read_text()
+    template = resources.files("fedpsyau_server.kits").joinpath("instructions.md").read_text()
     members = {
         site_kit.AUTHORITY: (kit.authority.read_bytes(), 0o644),
         site_kit.SITE_KEY: (key, 0o600),

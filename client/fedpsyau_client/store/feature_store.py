@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedpsyau_client.atomic_folder import written_whole
-from fedpsyau_client.clip_table import (
+from fedpsyau_client.store.atomic_folder import written_whole
+from fedpsyau_client.store.clip_table import (
     ClipTable,
     check_clip_table,
     format_clip_table,
     parse_clip_table,
 )
-from fedpsyau_client.features_file import (
+from fedpsyau_client.store.features_file import (
     FLOW_SHAPE,
     ROIS_SHAPE,
     Floats,
@@ -32,7 +32,7 @@ from fedpsyau_client.features_file import (
     map_features,
     write_features,
 )
-from fedpsyau_client.manifest import (
+from fedpsyau_client.store.manifest import (
     CLIPS_NAME,
     FEATURES_NAME,
     MANIFEST_NAME,

@@ -19,18 +19,18 @@ from typing import Self
 import numpy as np
 import torch
 
-from fedpsyau_client.feature_store import FeatureStore, open_feature_store
-from fedpsyau_client.priors_file import PriorsFile, read_priors_file
-from fedpsyau_client.procedures import PROCEDURES, LocalWork
-from fedpsyau_client.settings import ClientSettings
-from fedpsyau_client.site_clips import SiteClips, divide_clips
-from fedpsyau_client.site_state import SiteState
-from fedpsyau_client.theta_choice import (
+from fedpsyau_client.local_training.procedures import PROCEDURES, LocalWork
+from fedpsyau_client.local_training.site_clips import SiteClips, divide_clips
+from fedpsyau_client.local_training.site_state import SiteState
+from fedpsyau_client.local_training.theta_choice import (
     best_theta,
     mean_cross_entropy,
     mixture,
     theta_candidates,
 )
+from fedpsyau_client.own_priors.priors_file import PriorsFile, read_priors_file
+from fedpsyau_client.settings import ClientSettings
+from fedpsyau_client.store.feature_store import FeatureStore, open_feature_store
 from fedpsyau_model import __version__
 from fedpsyau_model.calibration import calibrate_batch_norm
 from fedpsyau_model.emotions import CLASS_NAMES

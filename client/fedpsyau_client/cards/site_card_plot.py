@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from fedpsyau_client.site_card import NO_CLASS, SiteCard, cell_text
-from fedpsyau_client.small_counts import Cell
+from fedpsyau_client.cards.site_card import NO_CLASS, SiteCard, cell_text
+from fedpsyau_client.cards.small_counts import Cell
 from fedpsyau_model.action_units import UPPER_AUS
 
 __all__ = ["plot_card"]

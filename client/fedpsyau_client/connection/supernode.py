@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fedpsyau_client.site_kit import SiteKit
-from fedpsyau_client.supernode_tasks import TaskSource
+from fedpsyau_client.connection.site_kit import SiteKit
+from fedpsyau_client.connection.supernode_tasks import TaskSource
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fedpsyau_model.certificates import read_certificate, require_valid_dates
 from fedpsyau_model.errors import KitError, PrivateKeyError
 from fedpsyau_model.private_keys import require_private
-from fedpsyau_server.site_list import SiteList
+from fedpsyau_server.kits.site_list import SiteList
 
 __all__ = ["ServerKit", "open_server_kit", "read_tls_key"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fedpsyau_client.feature_store import FeatureStore
 from fedpsyau_client.splits import split_by_subject
+from fedpsyau_client.store.feature_store import FeatureStore
 from fedpsyau_model.clip_tensors import ClipTensors
 from fedpsyau_model.settings import FederationSettings
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 
-from fedpsyau_client.site_kit import SiteKit
+from fedpsyau_client.connection.site_kit import SiteKit
 from fedpsyau_model.addresses import split_address
 from fedpsyau_model.errors import (
     CertificateDatesError,
