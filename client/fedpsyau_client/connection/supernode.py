@@ -8,7 +8,6 @@ import secrets
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from fedpsyau_client.connection.site_kit import SiteKit
@@ -114,12 +113,7 @@ class SuperNode:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop_process()
         self._folder.cleanup()
 

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fedpsyau_model import __version__
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import PriorsFileError
+from fedpsyau_model.file_part import FilePart
 from fedpsyau_model.input_files import read_input_text
-from fedpsyau_model.settings import LONGEST_NAME, MOST_SMOOTHING, Matrix, PriorsSettings, kebab_case
+from fedpsyau_model.settings import LONGEST_NAME, MOST_SMOOTHING, Matrix, PriorsSettings
 from fedpsyau_priors import IntrinsicEdges, Priors
 
 __all__ = ["PRIORS_NAME", "PriorsFile", "SourceSummary", "read_priors_file"]
@@ -23,18 +24,7 @@ SCHEMA_VERSION: Final = 1
 PRIORS_NAME = "priors.json"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        alias_generator=kebab_case,
-        validate_by_name=True,
-        serialize_by_alias=True,
-        allow_inf_nan=False,
-    )
-
-
-class SourceSummary(_Part):
+class SourceSummary(FilePart):
     """What counts were made from; holds no path."""
 
     dataset: str
@@ -44,7 +34,7 @@ class SourceSummary(_Part):
     synthetic: bool = False
 
 
-class StudySummary(_Part):
+class StudySummary(FilePart):
     """What a matrix of coordinated pairs was made from; names no participant."""
 
     participants: int = Field(ge=1)
@@ -53,7 +43,7 @@ class StudySummary(_Part):
     untested: Literal["published", "zero"]
 
 
-class PriorsFile(_Part):
+class PriorsFile(FilePart):
     """Content of a priors file. A part that is not there is the published one.
 
     cooccurrence: counts as they were found; `smoothing` is added where they are used.
@@ -67,7 +57,7 @@ class PriorsFile(_Part):
     sources: tuple[SourceSummary, ...] = ()
     smoothing: float = Field(0, ge=0, le=MOST_SMOOTHING)
     cooccurrence: tuple[tuple[int, ...], ...] = ()
-    attention: dict[Literal["upper", "lower", "whole"], Matrix] = {}
+    attention: dict[Literal["upper", "lower", "whole"], Matrix] = Field(default_factory=dict)
     study: StudySummary | None = None
     intrinsic: tuple[tuple[int, ...], ...] = ()
 

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.errors import DataDamagedError, DataNotFoundError, SchemaMismatchError
+from fedpsyau_model.file_part import FilePart
 from fedpsyau_model.input_files import read_input_text
-from fedpsyau_model.settings import kebab_case
 
 #: Version of the store's format; raised whenever an older reader would misread a newer store.
 SCHEMA_VERSION: Final = 1
@@ -27,15 +27,8 @@ PARTITION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _ManifestPart(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        alias_generator=kebab_case,
-        validate_by_name=True,
-        serialize_by_alias=True,
-    )
+class _ManifestPart(FilePart):
+    model_config = ConfigDict(strict=True)
 
 
 class StoreCounts(_ManifestPart):
@@ -70,7 +63,7 @@ class Manifest(_ManifestPart):
     dataset: str
     synthetic: bool
     aus: list[int]
-    coded_aus: list[int] = list(AUS)
+    coded_aus: list[int] = Field(default_factory=lambda: list(AUS))
     """AUs that coders looked for; of the others the zeros in clips.csv say nothing."""
     point_count: int
     preprocessing: dict[str, JsonValue]

@@ -11,27 +11,16 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.errors import KitError, UnknownPartitionError
-from fedpsyau_model.settings import kebab_case
+from fedpsyau_model.file_part import FilePart
 
 __all__ = ["SiteEntry", "SiteList", "VoidKey"]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        alias_generator=kebab_case,
-        validate_by_alias=True,
-        validate_by_name=True,
-        serialize_by_alias=True,
-    )
-
-
-class SiteEntry(_Entry):
+class SiteEntry(FilePart):
     """A site and the public key that it may connect with."""
 
     site: str
@@ -39,7 +28,7 @@ class SiteEntry(_Entry):
     issued: datetime.datetime
 
 
-class VoidKey(_Entry):
+class VoidKey(FilePart):
     """A key that was good once."""
 
     site: str
@@ -48,7 +37,7 @@ class VoidKey(_Entry):
     why: Literal["revoked", "rotated"]
 
 
-class SiteList(_Entry):
+class SiteList(FilePart):
     """Content of ``sites.json``."""
 
     schema_version: Literal[1] = 1
