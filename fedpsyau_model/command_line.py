@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
     SIGTERM is treated like Ctrl-C, so that `finally` blocks run and no child process stays behind.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.unraisablehook = _interrupt_again
     # OpenMP's threads spin while they wait. Where several sites share a machine's cores, that
     # makes training several times slower; it must be said before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -97,6 +99,20 @@ def _print_version(wanted: bool) -> None:
 
 def _interrupt(_signal: int, _frame: Any) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _interrupt_again(dropped: sys.UnraisableHookArgs) -> None:
+    """Repeat an interruption that fell into a finaliser, where Python drops every exception.
+
+    It is sent a moment later, when the finaliser is over; without this, one Ctrl-C in some hundred
+    would be lost.
+    """
+    if dropped.exc_type is KeyboardInterrupt:
+        main_thread = threading.main_thread().ident
+        assert main_thread is not None
+        threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def main() -> None:
