@@ -17,13 +17,12 @@ LOWEST_MEAN_UF1 = 0.60
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("demo") / "demo"
-    finished = run("fedpsyau", "demo", "--out", folder, timeout=580)
+    finished = run("fedpsyau", "demo", "--out", folder, timeout=590)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return folder, finished.stdout
 
 
-def test_it_ends_with_the_table_and_the_path_of_the_report(demo: tuple[Path, str]) -> None:
-    folder, output = demo
+def check_ending(folder: Path, output: str) -> None:
     for site in SITES:
         assert site in output
     assert "mean over 7 sites" in output
@@ -35,6 +34,19 @@ def test_it_ends_with_the_table_and_the_path_of_the_report(demo: tuple[Path, str
         assert (page.parent / picture).stat().st_size > 10_000
 
 
+def test_a_small_one_ends_with_the_table_and_the_path_of_the_report(tmp_path: Path) -> None:
+    small = ("--scale", "0.02", "--rounds", "2")
+    finished = run("fedpsyau", "demo", "--out", tmp_path / "demo", *small, timeout=300)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    check_ending(tmp_path / "demo", finished.stdout)
+
+
+@pytest.mark.slow
+def test_it_ends_with_the_table_and_the_path_of_the_report(demo: tuple[Path, str]) -> None:
+    check_ending(*demo)
+
+
+@pytest.mark.slow
 def test_the_network_learns(demo: tuple[Path, str]) -> None:
     rounds = (demo[0] / "runs" / "demo" / "rounds.jsonl").read_text().splitlines()
     scores = [json.loads(line)["sites"] for line in rounds]
@@ -46,6 +58,7 @@ def test_the_network_learns(demo: tuple[Path, str]) -> None:
     assert last > first + 0.1
 
 
+@pytest.mark.slow
 def test_always_the_commonest_class_would_be_far_below(demo: tuple[Path, str]) -> None:
     rounds = (demo[0] / "runs" / "demo" / "rounds.jsonl").read_text().splitlines()
     shares = []

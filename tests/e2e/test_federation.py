@@ -126,6 +126,7 @@ def test_every_site_keeps_its_own_trained_model_with_provenance(finished: Federa
         assert provenance["synthetic"] is True
 
 
+@pytest.mark.slow
 def test_same_seed_same_numbers(finished: Federation, tmp_path: Path, twin: Path) -> None:
     again = whole_run(tmp_path, twin)
     for one, other in zip(finished.rounds(), again.rounds(), strict=True):
@@ -140,6 +141,7 @@ def test_same_seed_same_numbers(finished: Federation, tmp_path: Path, twin: Path
             assert all(equal(first[site], second[site]) for site in SITES)
 
 
+@pytest.mark.slow
 def test_fedavg_gives_every_site_the_same_model(tmp_path: Path, twin: Path) -> None:
     federation = whole_run(tmp_path, twin, "--strategy", "fedavg", "--rounds", 1)
     models = models_of(federation.run_folder, 1, "models")

@@ -42,6 +42,7 @@ def test_server_and_sites(running: Federation, stop: signal.Signals) -> None:
         assert "--resume" in running.log("server")
 
 
+@pytest.mark.slow
 def test_demo_that_is_interrupted(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [str(SCRIPTS / "fedpsyau"), "demo", "--out", str(tmp_path / "demo"), "--scale", "0.02"],

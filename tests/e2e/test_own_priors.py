@@ -24,6 +24,7 @@ rounds = 2
 """
 
 
+@pytest.mark.slow
 def test_a_sites_own_priors_guide_its_model_and_stay_there(
     tmp_path: Path, twin: Path, new_federation: Callable[..., Federation]
 ) -> None:

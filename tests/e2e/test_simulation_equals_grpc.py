@@ -69,7 +69,7 @@ def federate(sites: Federation, folder: Path, config: str) -> Federation:
         pytest.param("p-fedprox", '"auto"', "false", marks=pytest.mark.slow),
         # Ten whole federations take too long for every change: the others run with -m slow.
         *[
-            pytest.param(name, "0.9", "false", marks=() if name == "fedas" else pytest.mark.slow)
+            pytest.param(name, "0.9", "false", marks=pytest.mark.slow)
             for name in get_args(StrategyName)
             if name not in ("p-fedprox", "pooled")
         ],
