@@ -110,7 +110,7 @@ def _interrupt_again(dropped: sys.UnraisableHookArgs) -> None:
     if dropped.exc_type is KeyboardInterrupt:
         main_thread = threading.main_thread().ident
         assert main_thread is not None
-        threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+        threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGTERM)).start()
     else:
         sys.__unraisablehook__(dropped)
 
