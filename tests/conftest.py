@@ -11,8 +11,8 @@ import pytest
 #: Names the folder of shared data, which is no part of the project.
 SHARED_DATA_VARIABLE = "FEDPSYAU_SHARED_DATA"
 
-# What a shell starts in the background ignores Ctrl-C, and so would every process that a test starts
-# and then interrupts.
+# What a shell starts in the background ignores Ctrl-C, and so would every process that a test
+# starts and then interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
