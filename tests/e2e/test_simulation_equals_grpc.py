@@ -20,7 +20,7 @@ from fedpsyau_experiments.simulation import simulate
 from fedpsyau_model.child_process import free_port
 from fedpsyau_model.settings import FederationSettings, StrategyName, load_settings
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]  # ten whole federations
 
 COMPARED_ROUNDS = 3
 
@@ -66,10 +66,9 @@ def federate(sites: Federation, folder: Path, config: str) -> Federation:
     ("name", "theta", "au_branch"),
     [
         ("p-fedprox", "0.9", "true"),
-        pytest.param("p-fedprox", '"auto"', "false", marks=pytest.mark.slow),
-        # Ten whole federations take too long for every change: the others run with -m slow.
+        ("p-fedprox", '"auto"', "false"),
         *[
-            pytest.param(name, "0.9", "false", marks=pytest.mark.slow)
+            (name, "0.9", "false")
             for name in get_args(StrategyName)
             if name not in ("p-fedprox", "pooled")
         ],
