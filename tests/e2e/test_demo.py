@@ -35,7 +35,7 @@ def check_ending(folder: Path, output: str) -> None:
 
 
 def test_a_small_one_ends_with_the_table_and_the_path_of_the_report(tmp_path: Path) -> None:
-    small = ("--scale", "0.02", "--rounds", "2")
+    small = ("--scale", "0.02", "--rounds", "1")
     finished = run("fedpsyau", "demo", "--out", tmp_path / "demo", *small, timeout=300)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     check_ending(tmp_path / "demo", finished.stdout)

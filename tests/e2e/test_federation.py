@@ -154,6 +154,7 @@ def test_fedavg_gives_every_site_the_same_model(tmp_path: Path, twin: Path) -> N
     assert {line["sites"]["dfme_c1"]["loss_proximal"] for line in federation.rounds()} == {0.0}
 
 
+@pytest.mark.slow
 def test_a_site_that_is_killed_comes_back_and_the_run_goes_on(
     new_federation: Callable[..., Federation],
 ) -> None:
