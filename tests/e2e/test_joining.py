@@ -66,6 +66,7 @@ def test_taken_name(waiting: Federation) -> None:
     assert waiting.wait("dfme_c1", 60) == 0
 
 
+@pytest.mark.slow
 def test_same_state_folder_twice(waiting: Federation) -> None:
     waiting.start_site("dfme_c1", name="second")
     assert waiting.wait("second", 60) == NameTakenError.exit_code
@@ -91,6 +92,7 @@ def test_the_same_settings_are_agreed_to(waiting: Federation) -> None:
     assert waiting.wait("dfme_c2", 60) == 0
 
 
+@pytest.mark.slow
 def test_other_version(waiting: Federation) -> None:
     """The real client, which believes that it is another version."""
     pretender = (
@@ -116,6 +118,7 @@ def test_other_version(waiting: Federation) -> None:
     assert reason in finished.stderr
 
 
+@pytest.mark.slow
 def test_too_few_sites(new_federation: Callable[..., Federation]) -> None:
     federation = new_federation()
     federation.start_server(CONFIG.replace("90", "15"), *EXPECTED)

@@ -167,6 +167,7 @@ def test_refused(refusals: Federation, name: str) -> None:
         assert words in paragraph
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [60, -900])
 def test_a_clock_that_is_wrong(refusals: Federation, seconds: int) -> None:
     """The real client, which signs with the time of a wrong clock."""
@@ -204,6 +205,7 @@ def preflight(federation: Federation, site: str) -> tuple[int, dict[str, bool | 
     return finished.returncode, {each["check"]: each["ok"] for each in findings}
 
 
+@pytest.mark.slow
 def test_preflight(refusals: Federation) -> None:
     code, found = preflight(refusals, "dfme_c3")
     assert code == 0, found
@@ -215,6 +217,7 @@ def test_preflight(refusals: Federation) -> None:
     assert (found["kit"], found["settings"], found["server"]) == (False, None, None)
 
 
+@pytest.mark.slow
 def test_flower_itself_refuses_a_node_without_a_key(refusals: Federation, tmp_path: Path) -> None:
     """What keeps strangers out is the server, not the good manners of our client."""
     finished = subprocess.run(
@@ -255,6 +258,7 @@ def test_a_second_client_with_one_key(refusals: Federation) -> None:
     assert "connection process ended" not in refusals.log("good")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("days_ago", "words"), [(30, "has expired"), (-30, "is not valid yet")])
 def test_server_certificate_outside_its_dates(
     tmp_path: Path, twin: Path, days_ago: int, words: str
