@@ -14,20 +14,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fedpsyau_client.local_training.evaluation import held_out_confusion
 from fedpsyau_client.local_training.site import derived_seed
 from fedpsyau_client.local_training.site_clips import SiteClips, divide_clips
 from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_experiments.in_process_link import TrainingProgress
-from fedpsyau_model.calibration import calibrate_batch_norm
 from fedpsyau_model.clip_tensors import ClipTensors
-from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.exchange import TrainingOrder, TrainingReport, pack_tensors, unpack_tensors
-from fedpsyau_model.metrics import confusion_matrix
 from fedpsyau_model.model_state import load_state_arrays, state_arrays
 from fedpsyau_model.network import build_network
 from fedpsyau_model.schedules import Epoch, epochs_of_round
 from fedpsyau_model.settings import FederationSettings
-from fedpsyau_model.training import MeanLosses, predict, train
+from fedpsyau_model.training import MeanLosses, train
 from fedpsyau_server.rounds import Order, Reply
 
 __all__ = ["PooledLink"]
@@ -126,13 +124,8 @@ class PooledLink:
         self, state: Mapping[str, np.ndarray], site: str, prior_weight: float
     ) -> np.ndarray:
         """Confusion matrix (C, C) over a site's held-out clips, as that site would find it."""
-        clips = self._clips[site]
         load_state_arrays(self._network, state)
-        if self._settings.strategy.batch_norm == "local":
-            calibrate_batch_norm(self._network, clips.training, prior_weight)
-        found = predict(self._network, clips.held_out, prior_weight).emotion.argmax(dim=1)
-        classes = len(CLASS_NAMES[self._settings.network.classes])
-        return confusion_matrix(clips.held_out.emotion.cpu().numpy(), found.numpy(), classes)
+        return held_out_confusion(self._network, self._clips[site], self._settings, prior_weight)
 
     def _report(
         self, site: str, trained: _Trained, before: np.ndarray, after: np.ndarray

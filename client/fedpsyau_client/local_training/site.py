@@ -19,6 +19,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from fedpsyau_client.local_training.evaluation import calibrate, held_out_confusion
 from fedpsyau_client.local_training.procedures import PROCEDURES, LocalWork
 from fedpsyau_client.local_training.site_clips import SiteClips, divide_clips
 from fedpsyau_client.local_training.site_state import SiteState
@@ -32,8 +33,6 @@ from fedpsyau_client.own_priors.priors_file import PriorsFile, read_priors_file
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.store.feature_store import FeatureStore, open_feature_store
 from fedpsyau_model import __version__
-from fedpsyau_model.calibration import calibrate_batch_norm
-from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import JoinRefusedError, SettingsError, WeightsMismatchError
 from fedpsyau_model.exchange import (
     SCHEMA_VERSION,
@@ -47,12 +46,11 @@ from fedpsyau_model.exchange import (
     unpack_tensors,
     without_others,
 )
-from fedpsyau_model.metrics import confusion_matrix, uf1
+from fedpsyau_model.metrics import uf1
 from fedpsyau_model.model_state import load_state_arrays, state_arrays
 from fedpsyau_model.network import AuGatDsi, build_network
 from fedpsyau_model.schedules import epochs_of_round
 from fedpsyau_model.settings import DEFAULT_THETA, FederationSettings, agreement_hash
-from fedpsyau_model.training import predict
 from fedpsyau_model.travelling import head_names, travelling_names
 from fedpsyau_priors import Priors
 
@@ -170,11 +168,15 @@ class Site:
         procedure = PROCEDURES[run.settings.strategy.name]
         work, others = self._begin(run, order, model)
         load_state_arrays(run.network, work.start)
-        confusion_received = _evaluate(run, work.epochs[0].prior_weight)
+        confusion_received = held_out_confusion(
+            run.network, run.clips, run.settings, work.epochs[0].prior_weight
+        )
         theta = _chosen_theta(run, work, others, order)
         load_state_arrays(run.network, work.start)
         outcome = procedure.run(work)
-        confusion_trained = _evaluate(run, work.epochs[-1].prior_weight)
+        confusion_trained = held_out_confusion(
+            run.network, run.clips, run.settings, work.epochs[-1].prior_weight
+        )
         weight = procedure.weigh(work) if procedure.weigh else 0.0
         self._keep(run, order.round, state_arrays(run.network))
         seconds = time.monotonic() - started
@@ -340,28 +342,13 @@ def _chosen_theta(run: _Run, work: LocalWork, others: Tensors, order: TrainingOr
 
     def cost(theta: float) -> float:
         load_state_arrays(run.network, mixture(own, others, theta))
-        _calibrate(run, prior_weight)
+        calibrate(run.network, run.clips, run.settings, prior_weight)
         return mean_cross_entropy(
             run.network, choosing, work.clips, prior_weight, run.settings.loss.class_weights
         )
 
     grid = run.settings.strategy.theta_grid
     return best_theta(theta_candidates(grid, len(work.clips), order.all_clips), cost)
-
-
-def _evaluate(run: _Run, prior_weight: float) -> np.ndarray:
-    """Confusion matrix (C, C) of the network over the held-out clips."""
-    _calibrate(run, prior_weight)
-    held_out = run.clips.held_out
-    classes = len(CLASS_NAMES[run.settings.network.classes])
-    predicted = predict(run.network, held_out, prior_weight).emotion.argmax(dim=1)
-    return confusion_matrix(held_out.emotion.cpu().numpy(), predicted.numpy(), classes)
-
-
-def _calibrate(run: _Run, prior_weight: float) -> None:
-    """Take batch-norm statistics from the site's training clips where they are its own."""
-    if run.settings.strategy.batch_norm == "local":
-        calibrate_batch_norm(run.network, run.clips.training, prior_weight)
 
 
 def derived_seed(seed: int, partition: str, round_number: int) -> int:

@@ -8,17 +8,13 @@ process that started them, however that ends (Linux; elsewhere when they next as
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -30,14 +26,13 @@ from fedpsyau_client.preparation.clip_job import ClipJob, prepare_clip
 from fedpsyau_client.preparation.face_landmarks import FaceDetector
 from fedpsyau_client.preparation.videos import VideoReader
 from fedpsyau_model.errors import ClipError, OutputWriteError, WorkerDiedError
+from fedpsyau_model.process_tree import end_with
+from fedpsyau_model.worker_process import start_worker_process
 
 __all__ = ["CLIP_SECONDS", "prepared"]
 
 #: A clip that takes longer than this has failed, in seconds.
 CLIP_SECONDS: Final = 600.0
-
-#: prctl(2) option: the signal that a process gets when its parent dies.
-_PR_SET_PDEATHSIG: Final = 1
 
 #: What a worker answers: None, or the error that the clip raised.
 Answer = ClipError | OutputWriteError | None
@@ -117,21 +112,8 @@ def _hand_out(
 
 
 def _start(model: Path | None, log: Path) -> _Worker:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(
-        target=_work, args=(theirs, model, log, os.getpid()), name="prepare", daemon=True
-    )
-    # Ctrl-C reaches the whole group; the parent decides what it means. A process inherits which
-    # signals are blocked, so it is deaf to this one from its first instruction.
-    resource_tracker.ensure_running()  # It would unblock the signal again.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    theirs.close()
-    return _Worker(process, ours)
+    process, line = start_worker_process(_work, model, log, os.getpid(), name="prepare")
+    return _Worker(process, line)
 
 
 def _ready(pool: list[_Worker]) -> list[_Worker]:
@@ -181,7 +163,7 @@ def _end(worker: _Worker) -> None:
 
 def _work(line: Connection, model: Path | None, log: Path, parent: int) -> None:
     """Life of a worker: take a clip, prepare it, answer; end when nobody is there any more."""
-    _die_with(parent)
+    end_with(parent, exit_code=1)
     with log.open("a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 2)
     cv2.setNumThreads(1)
@@ -209,10 +191,3 @@ def _attempt(job: ClipJob, detector: FaceDetector, videos: VideoReader) -> Answe
             f"{first_line}). The traceback stands in workers.log in the working folder."
         )
     return None
-
-
-def _die_with(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)

@@ -5,9 +5,7 @@ A fold's bits don't depend on the process that trains it: each process uses one 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from fedpsyau_client.protocols.train_run import TrainRun
 from fedpsyau_model.checkpoints import read_checkpoint
 from fedpsyau_model.errors import INTERRUPTED, FedPsyAUError, FoldProcessError
 from fedpsyau_model.process_tree import end_with
+from fedpsyau_model.worker_process import start_worker_process
 
 
 class Progress(NamedTuple):
@@ -127,18 +126,7 @@ def _worker_processes(job: Job, count: int) -> Iterator[list[_Worker]]:
 
 
 def _start_worker(job: Job) -> _Worker:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, job, os.getpid()), daemon=True)
-    # Ctrl-C reaches every process of the terminal. Ours ends the workers; they ignore it, from
-    # their first moment on, because what is ignored here is ignored in a process started here.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        process.start()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    theirs.close()
-    return _Worker(process, ours)
+    return _Worker(*start_worker_process(_work, job, os.getpid(), name="train-folds"))
 
 
 def _hand_out(crew: Sequence[_Worker], waiting: deque[int], report: Report) -> None:
