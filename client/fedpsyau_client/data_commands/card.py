@@ -26,19 +26,16 @@ def card(
     ] = False,
 ) -> None:
     """Write a site card: clips, subjects, classes and AUs, how they were prepared, checksum."""
-    import io
-
     from fedpsyau_client.cards.site_card import card_json, card_markdown, make_card
     from fedpsyau_client.cards.site_card_plot import plot_card
     from fedpsyau_client.store.feature_store import open_feature_store
+    from fedpsyau_model.file_content import png_bytes
 
     made = make_card(open_feature_store(site), classes, mask_below)
-    picture = io.BytesIO()
-    plot_card(made).savefig(picture, format="png", dpi=130)
     stem = f"{made.partition}-card"
     files: dict[str, bytes | str] = {
         f"{stem}.md": card_markdown(made, f"{stem}.png"),
-        f"{stem}.png": picture.getvalue(),
+        f"{stem}.png": png_bytes(plot_card(made), dpi=130),
         f"{stem}.json": card_json(made),
     }
     try:

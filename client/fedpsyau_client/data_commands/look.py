@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import typer
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.command_line import print_notice
 from fedpsyau_model.errors import OutputWriteError, SettingsError
+from fedpsyau_model.file_content import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,11 +125,9 @@ def _frames_text(onset: int | None, apex: int | None) -> str:
 
 
 def _save(figure: Figure, file: Path) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, picture.getvalue())
+        write_atomically(file, png_bytes(figure, dpi=120))
     except OSError as error:
         raise OutputWriteError(
             f"The picture {file} cannot be written: {error.strerror or error}. Check free space "

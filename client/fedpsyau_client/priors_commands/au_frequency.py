@@ -46,8 +46,9 @@ def au_frequency(
     the commonest are kept. Says of every AU what became of it and why.
     """
     from fedpsyau_client.own_priors.au_sources import frequencies, read_au_sources
-    from fedpsyau_client.priors_commands.result_folder import png, write_results
+    from fedpsyau_client.priors_commands.result_folder import write_results
     from fedpsyau_model.errors import SettingsError
+    from fedpsyau_model.file_content import png_bytes
     from fedpsyau_priors import PriorError, select_aus
     from fedpsyau_priors.plot_frequency import plot_au_frequency
 
@@ -60,7 +61,7 @@ def au_frequency(
     files: dict[str, str | bytes] = {
         "au-frequency.json": json.dumps(results, indent=2) + "\n",
         "au-frequency.csv": _csv(selection, counted),
-        "au-frequency.png": png(plot_au_frequency(selection)),
+        "au-frequency.png": png_bytes(plot_au_frequency(selection)),
     }
     write_results(out, files, replace)
     if as_json:

@@ -49,7 +49,8 @@ def build(
     """
     from fedpsyau_client.own_priors.au_sources import read_au_sources
     from fedpsyau_client.own_priors.priors_file import PRIORS_NAME
-    from fedpsyau_client.priors_commands.result_folder import check_name, png, write_results
+    from fedpsyau_client.priors_commands.result_folder import check_name, write_results
+    from fedpsyau_model.file_content import png_bytes
     from fedpsyau_priors.plot import plot_attention
 
     if name is not None:
@@ -61,7 +62,7 @@ def build(
         PRIORS_NAME: text,
         "priors.toml": made.to_toml(),
         **_tables(made),
-        "attention.png": png(plot_attention(made.priors().counts, _title(made))),
+        "attention.png": png_bytes(plot_attention(made.priors().counts, _title(made))),
     }
     write_results(out, files, replace)
     if as_json:

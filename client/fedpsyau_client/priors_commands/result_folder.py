@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fedpsyau_client.store.atomic_folder import written_whole
 from fedpsyau_model.errors import OutputExistsError, SettingsError
 from fedpsyau_model.settings import LONGEST_NAME
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DPI = 130
 
 
 def write_results(folder: Path, files: Mapping[str, str | bytes], replace: bool) -> None:
@@ -44,10 +37,3 @@ def check_name(name: str) -> None:
         raise SettingsError(
             f"--name {name!r} cannot be used: 1 to {LONGEST_NAME} printable characters are allowed."
         )
-
-
-def png(figure: Figure) -> bytes:
-    """Bytes of a picture."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=_DPI)
-    return picture.getvalue()

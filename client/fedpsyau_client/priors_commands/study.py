@@ -76,7 +76,7 @@ def _evaluate(
     """Files to write, and what they say as plain values."""
     from fedpsyau_client.own_priors.matrix_csv import format_matrix
     from fedpsyau_client.own_priors.priors_file import PRIORS_NAME, PriorsFile, StudySummary
-    from fedpsyau_client.priors_commands.result_folder import png
+    from fedpsyau_model.file_content import png_bytes
     from fedpsyau_priors import CHOSEN, coordinated_matrix, published_intrinsic
     from fedpsyau_priors.plot_study import (
         plot_chosen_pairs,
@@ -115,12 +115,12 @@ def _evaluate(
         "intrinsic.csv": format_matrix(matrix),
         PRIORS_NAME: made.to_json(),
         "priors.toml": made.to_toml(),
-        "pairs.png": png(plot_chosen_pairs(_headed(pairs), participants, float(CHOSEN))),
-        "intrinsic.png": png(plot_coordinated_matrix(matrix, read.pairs, list(excluded))),
+        "pairs.png": png_bytes(plot_chosen_pairs(_headed(pairs), participants, float(CHOSEN))),
+        "intrinsic.png": png_bytes(plot_coordinated_matrix(matrix, read.pairs, list(excluded))),
     }
     if statistics:
         files["statistics.csv"] = _statistics_csv(statistics)
-        files["statistics.png"] = png(plot_statistics(statistics))
+        files["statistics.png"] = png_bytes(plot_statistics(statistics))
     return files, results
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fedpsyau_client.protocols.fold_result import AU_THRESHOLD, FoldResult
-from fedpsyau_client.protocols.pictures import plot_confusion, plot_curves, png
+from fedpsyau_client.protocols.pictures import plot_confusion, plot_curves
 from fedpsyau_client.protocols.plan import Plan
 from fedpsyau_client.protocols.pooled import Pooled, PooledScores, Score, pool, score
 from fedpsyau_client.protocols.seeds import seed_for
@@ -24,6 +22,7 @@ from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.bootstrap import COVERAGE, RESAMPLES
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import OutputWriteError
+from fedpsyau_model.file_content import csv_text, png_bytes
 from fedpsyau_model.metrics import f1_by_class, recall_by_class
 
 #: With fewer test subjects a bootstrap over them says too little, and its intervals are too short.
@@ -102,10 +101,12 @@ def write_outputs(summary: RunSummary) -> tuple[Path, ...]:
     contents: dict[str, str | bytes] = {
         "summary.md": _page(summary),
         SUMMARY: json.dumps(summary_document(summary), indent=2, allow_nan=False) + "\n",
-        "folds.csv": _csv(_fold_rows(summary)),
-        "predictions.csv": _csv(_prediction_rows(summary)),
-        "confusion.png": png(plot_confusion(summary.title, summary.confusion, summary.classes)),
-        "curves.png": png(plot_curves(summary.title, summary.results)),
+        "folds.csv": csv_text(_fold_rows(summary)),
+        "predictions.csv": csv_text(_prediction_rows(summary)),
+        "confusion.png": png_bytes(
+            plot_confusion(summary.title, summary.confusion, summary.classes)
+        ),
+        "curves.png": png_bytes(plot_curves(summary.title, summary.results)),
     }
     try:
         for name, content in contents.items():
@@ -219,15 +220,6 @@ def _prediction_rows(summary: RunSummary) -> Iterable[dict[str, Any]]:
                 },
                 **{f"p_AU{au}": "" if aus is None else aus[i][k] for k, au in enumerate(AUS)},
             }
-
-
-def _csv(rows: Iterable[dict[str, Any]]) -> str:
-    lines = list(rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
 
 
 def _page(summary: RunSummary) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,15 +19,6 @@ _BLUE, _VERMILION = "#0072b2", "#d55e00"
 
 #: Above this share a cell is dark, and its number is written in white.
 _DARK = 0.55
-
-_DPI = 150
-
-
-def png(figure: Figure) -> bytes:
-    """Draw a figure as PNG; the same figure gives the same bytes."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=_DPI)
-    return picture.getvalue()
 
 
 def plot_confusion(title: str, confusion: np.ndarray, classes: Sequence[str]) -> Figure:

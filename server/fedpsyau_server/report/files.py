@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.errors import RunFolderError
+from fedpsyau_model.file_content import csv_text, png_bytes
 from fedpsyau_server.report.plots import plot_confusion, plot_curves, plot_losses
 from fedpsyau_server.report.rows import Row, round_rows, site_rows, summary_rows
 from fedpsyau_server.report.tables import RunTables, Scores, read_tables
 from fedpsyau_server.report.terminal import SCORE_COLUMNS, notes, number, title
 from fedpsyau_server.run_folder import RunFolder
-
-#: Dots per inch of the pictures.
-_DPI = 150
 
 
 @dataclass(frozen=True)
@@ -67,16 +60,16 @@ def write_report(folder: RunFolder) -> ReportFiles:
     files = ReportFiles.below(folder.path / "report")
     try:
         files.page.parent.mkdir(exist_ok=True)
-        write_atomically(files.sites_csv, _csv([*_kinds(tables)]))
+        write_atomically(files.sites_csv, csv_text([*_kinds(tables)]))
         write_atomically(files.sites_json, _json(_sites_document(tables)))
-        write_atomically(files.rounds_csv, _csv(round_rows(tables)))
+        write_atomically(files.rounds_csv, csv_text(round_rows(tables)))
         write_atomically(files.rounds_json, _json(round_rows(tables)))
         for path, plot in (
             (files.curves, plot_curves),
             (files.confusion, plot_confusion),
             (files.losses, plot_losses),
         ):
-            write_atomically(path, _png(plot(tables)))
+            write_atomically(path, png_bytes(plot(tables)))
         write_atomically(files.page, _page(tables, files))
     except OSError as error:
         raise RunFolderError(
@@ -128,22 +121,8 @@ def _both(received: Scores, trained: Scores) -> dict[str, dict[str, float | None
     }
 
 
-def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def _json(content: object) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
-
-
-def _png(figure: Figure) -> bytes:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=_DPI)
-    return picture.getvalue()
 
 
 def _page(tables: RunTables, files: ReportFiles) -> str:
