@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedpsyau_model.action_units import AUS, UPPER_AUS
 from fedpsyau_model.settings import brief
 from fedpsyau_model.site_card import SiteCardDocument
 from fedpsyau_model.web_page.line_charts import (
@@ -21,13 +20,13 @@ from fedpsyau_model.web_page.line_charts import (
     shown_steps,
 )
 from fedpsyau_model.web_page.page import render_page
-from fedpsyau_priors import Priors, graph_priors
+from fedpsyau_model.web_page.shown_priors import shown_priors
+from fedpsyau_model.web_page.shown_settings import shown_settings
 from fedpsyau_server.report.against import Against
 from fedpsyau_server.report.events import enrolments
 from fedpsyau_server.report.participation import MOST_INCIDENTS, PARTS, incidents, site_courses
 from fedpsyau_server.report.provenance import model_hashes, record_hashes
 from fedpsyau_server.report.rows import Row, site_rows, summary_rows
-from fedpsyau_server.report.settings_shown import shown_settings
 from fedpsyau_server.report.site_cards import CARDS_FOLDER, read_site_cards
 from fedpsyau_server.report.tables import LOSS_PARTS, STAGES, Round, RunTables, Scores, Stage
 from fedpsyau_server.report.terminal import notes
@@ -78,7 +77,6 @@ def html_page(tables: RunTables, against: Against | None = None) -> bytes:
     """
     config = tables.folder.config
     settings = config.federation_settings()
-    shared = settings.shared_priors()
     courses = _courses(tables)
     return render_page(
         "fedpsyau_server.report",
@@ -121,23 +119,18 @@ def html_page(tables: RunTables, against: Against | None = None) -> bytes:
                 stage: tables.last.pooled_confusion(stage).tolist() for stage in STAGES
             },
             "site_confusion": _site_confusion(tables),
-            "parts": PARTS,
+            "kinds": PARTS,
             "courses": site_courses(tables),
             "incidents": (found := incidents(tables))[:MOST_INCIDENTS],
             "more_incidents": max(0, len(found) - MOST_INCIDENTS),
-            "whose_priors": settings.network.priors,
-            "edges_setting": settings.network.intrinsic_edges,
-            "priors": shared,
-            "fingerprint": shared.fingerprint(),
-            "aus": AUS,
-            "upper": UPPER_AUS,
-            "prior_rows": _prior_rows(shared),
-            "edge_count": int(shared.edges.sum() - len(AUS)) // 2,
+            "priors": shown_priors(
+                settings.shared_priors(), settings.network.priors, settings.network.intrinsic_edges
+            ),
             "enrolments": enrolments(tables.folder),
             "cards": read_site_cards(tables.folder),
             "cards_folder": CARDS_FOLDER,
             "preparation": _preparation,
-            "settings": shown_settings(settings),
+            "settings": shown_settings(settings.as_dict()),
             "models": model_hashes(tables.folder),
             "records": record_hashes(tables.folder),
         },
@@ -278,13 +271,4 @@ def _site_confusion(tables: RunTables) -> list[tuple[str, int, list[list[int]]]]
         (each.site, each.round, each.confusion["trained"].tolist())
         for each in latest
         if each.test_clips
-    ]
-
-
-def _prior_rows(priors: Priors) -> list[tuple[int, list[float | None]]]:
-    """Rows of the whole face's graph: an AU and its weights over the edges, None off them."""
-    graph = graph_priors(priors).whole
-    return [
-        (au, [float(weight) if edge else None for weight, edge in zip(row, edges, strict=True)])
-        for au, row, edges in zip(AUS, graph.prior, graph.edges, strict=True)
     ]

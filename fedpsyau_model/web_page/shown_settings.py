@@ -1,8 +1,9 @@
-"""A run's settings beside their defaults, as a page that may be handed out shows them."""
+"""Settings beside their defaults, as a page that may be handed out shows them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -12,7 +13,7 @@ from fedpsyau_model.settings_table import settings_rows
 
 __all__ = ["ShownSetting", "shown_settings"]
 
-#: Settings that are paths on the coordinator's machine; only their last part is shown.
+#: Settings that are paths on somebody's machine; only their last part is shown.
 _PATHS = ("server.runs", "server.start", "server.kit")
 
 
@@ -27,25 +28,29 @@ class ShownSetting:
     changed: bool
 
 
-def shown_settings(settings: FederationSettings) -> list[ShownSetting]:
-    """Every setting, in the order of docs/settings.md."""
-    values = flattened(settings.as_dict())
+def shown_settings(values: Mapping[str, Any]) -> list[ShownSetting]:
+    """Every setting of the given sections, in the order of docs/settings.md.
+
+    values: plain values under kebab-case keys, as of `FederationSettings.as_dict` or a part of it.
+    """
+    given = flattened(values)
     defaults = flattened(FederationSettings().as_dict())
     return [
         ShownSetting(
-            key,
-            _text(key, values[key]),
-            _text(key, defaults[key]),
-            meaning,
-            values[key] != defaults[key],
+            key=key,
+            value=_text(key, given[key]),
+            default=_text(key, defaults[key]),
+            meaning=meaning,
+            changed=given[key] != defaults[key],
         )
         for key, _, _, meaning in settings_rows(FederationSettings)
+        if key in given
     ]
 
 
 def _text(key: str, value: Any) -> str:
     if value is None:
         return "none"
-    if key in _PATHS and PurePath(value).name != value and value:
+    if key in _PATHS and value and PurePath(value).name != value:
         value = f"…/{PurePath(value).name}"
     return brief(json.dumps(value, ensure_ascii=False))
