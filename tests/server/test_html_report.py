@@ -17,7 +17,7 @@ from html_reading import Element, check_form, read_page
 from in_process_sites import InProcessSites, PlainSite, altered_report, new_run
 from typer.testing import CliRunner
 
-from fedpsyau_model.errors import RunsDifferError, SiteCardError
+from fedpsyau_model.errors import RunFolderError, RunsDifferError, SiteCardError
 from fedpsyau_model.site_card import SiteCardDocument
 from fedpsyau_priors import graph_priors, published_priors
 from fedpsyau_server.report.against import compare_runs
@@ -519,3 +519,10 @@ def test_the_command_names_the_page_first_and_takes_another_run(
     assert (
         document["against"]["sites"][0]["uf1_this"] == document["against"]["sites"][0]["uf1_other"]
     )
+
+
+def test_the_report_of_a_training_run_is_where_that_run_put_it(tmp_path: Path) -> None:
+    (tmp_path / "summary.html").touch()
+    result = CliRunner().invoke(app, [str(tmp_path)])
+    assert isinstance(result.exception, RunFolderError)
+    assert str(tmp_path / "summary.html") in str(result.exception)

@@ -29,10 +29,16 @@ def report(
     """
     from rich.console import Console
 
+    from fedpsyau_model.errors import RunFolderError
     from fedpsyau_server.report.files import write_report
     from fedpsyau_server.report.terminal import print_rounds_table, print_sites_table
     from fedpsyau_server.run_folder import RunFolder
 
+    if (page := run / "summary.html").exists():
+        raise RunFolderError(
+            f"{run} is no federation's run but one of `fedpsyau train`, which has written its "
+            f"report already: {page}."
+        )
     folder = RunFolder.open(run)
     files = write_report(folder, RunFolder.open(against) if against else None)
     console = Console()
