@@ -477,7 +477,7 @@ def test_two_runs_side_by_side(run: RunFolder, tmp_path: Path) -> None:
     # small was not there in the last round here, so big is all that can be compared.
     assert against.sites == [{"site": "big"} | expected]
     assert [each | {"site": ""} for each in against.summaries] == [{"site": ""} | expected] * 2
-    assert against.better == int(here.uf1 > there.uf1)
+    assert (against.better, against.worse) == (here.uf1 > there.uf1, here.uf1 < there.uf1)
     root = read_page(html_page(tables, against))
     check_form(root)
     rows = body(table(root, "Sites that answered in the last rounds"))

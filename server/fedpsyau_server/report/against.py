@@ -23,7 +23,7 @@ class Against:
     """The other run, and rows of this run's scores beside those of the other.
 
     sites: a row for every site with held-out clips that answered in the last round of both runs.
-    better: of them, those whose UF1 is higher in this run than in the other.
+    better, worse: how many of them have a higher, a lower UF1 in this run than in the other.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Against:
     sites: list[Row]
     summaries: list[Row]
     better: int
+    worse: int
 
 
 def compare_runs(this: RunTables, other: RunTables) -> Against:
@@ -78,6 +79,7 @@ def compare_runs(this: RunTables, other: RunTables) -> Against:
             _row("pooled counts", *pooled),
         ],
         better=sum(row["uf1_this"] > row["uf1_other"] for row in rows),
+        worse=sum(row["uf1_this"] < row["uf1_other"] for row in rows),
     )
 
 

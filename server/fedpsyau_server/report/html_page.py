@@ -29,7 +29,7 @@ from fedpsyau_server.report.provenance import model_hashes, record_hashes
 from fedpsyau_server.report.rows import Row, site_rows, summary_rows
 from fedpsyau_server.report.site_cards import CARDS_FOLDER, read_site_cards
 from fedpsyau_server.report.tables import LOSS_PARTS, STAGES, Round, RunTables, Scores, Stage
-from fedpsyau_server.report.terminal import notes
+from fedpsyau_server.report.terminal import late_note
 
 __all__ = ["html_page"]
 
@@ -93,7 +93,7 @@ def html_page(tables: RunTables, against: Against | None = None) -> bytes:
             "planned": tables.planned,
             "last": tables.last,
             "classes": tables.classes,
-            "notes": notes(tables),
+            "late": late_note(tables),
             "sites": site_rows(tables),
             "summaries": summary_rows(tables),
             "pooled": {stage: tables.last.pooled(stage) for stage in STAGES},
