@@ -213,6 +213,12 @@ class NoLabelledClipsError(FedPsyAUError):
     exit_code = 54
 
 
+class SiteCardError(FedPsyAUError):
+    """A site card in a run folder cannot be read, or belongs to no site of the run."""
+
+    exit_code = 57
+
+
 class LandmarkModelError(FedPsyAUError):
     """The face landmark model is missing, damaged, or cannot be fetched."""
 

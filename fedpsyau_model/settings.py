@@ -406,16 +406,16 @@ def agreement_hash(agreement: Mapping[str, Any]) -> str:
 
 def agreement_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """List ``section.key: here X, there Y`` for every value that differs."""
-    mine, other = _flattened(ours), _flattened(theirs)
+    mine, other = flattened(ours), flattened(theirs)
     absent = "(absent)"
     return [
-        f"{key}: here {_brief(mine.get(key, absent))}, there {_brief(other.get(key, absent))}"
+        f"{key}: here {brief(mine.get(key, absent))}, there {brief(other.get(key, absent))}"
         for key in sorted(mine.keys() | other.keys())
         if mine.get(key, absent) != other.get(key, absent)
     ]
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
     """Text of a value; one that is too long for a message (a matrix) is told by its hash."""
     text = str(value)
     if len(text) <= _LONGEST_SHOWN:
@@ -423,11 +423,12 @@ def _brief(value: Any) -> str:
     return f"{text[:20]}... (sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]})"
 
 
-def _flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of all sections by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flattened(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat
@@ -523,7 +524,7 @@ def _explain(error: ValidationError, file: Path | None, keys: list[str]) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
-        value = _brief(repr(problem["input"]))
+        value = brief(repr(problem["input"]))
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, keys, n=3)
             meant = f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -27,10 +27,11 @@ def check_ending(folder: Path, output: str) -> None:
         assert site in output
     assert "mean over 7 sites" in output
     assert "SYNTHETIC" in output
-    page = folder / "runs" / "demo" / "report" / "index.md"
+    page = folder / "runs" / "demo" / "report" / "index.html"
     assert str(page) in output
+    assert "SYNTHETIC" in page.read_text()
     for picture in ("curves.png", "confusion.png"):
-        assert picture in page.read_text()
+        assert picture in page.with_name("index.md").read_text()
         assert (page.parent / picture).stat().st_size > 10_000
 
 

@@ -157,7 +157,7 @@ def test_every_file_is_written_and_the_run_is_not_touched(tmp_path: Path) -> Non
     before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
     files = write_report(folder)
     assert {path.name for path in (folder.path / "report").iterdir()} == {
-        *("index.md", "sites.csv", "sites.json", "rounds.csv", "rounds.json"),
+        *("index.html", "index.md", "sites.csv", "sites.json", "rounds.csv", "rounds.json"),
         *("curves.png", "confusion.png", "loss.png"),
     }
     assert all(path.parent == folder.path / "report" for path in files.paths())
@@ -171,7 +171,7 @@ def test_csv_json_and_page_say_the_same(tmp_path: Path) -> None:
     files = write_report(finished_run(tmp_path / "run"))
     rows = read_csv(files.sites_csv)
     document = json.loads(files.sites_json.read_text())
-    page = files.page.read_text()
+    page = files.markdown.read_text()
     expected = by_scikit(TRAINED["big"])
     assert [row["site"] for row in rows[:3]] == ["small", "big", "never"]
     assert [row["row"] for row in rows] == ["site"] * 3 + ["summary"] * 3
@@ -216,7 +216,7 @@ def test_the_report_says_whose_priors_are_in_force(
     folder = new_run(tmp_path / "run", names, rounds={"rounds": 1}, **sections)
     RoundLoop(folder, InProcessSites({name: sites()[name] for name in names})).run()
     files = write_report(RunFolder.open(tmp_path / "run"))
-    assert sentence.format(expected.fingerprint()[:12]) in files.page.read_text()
+    assert sentence.format(expected.fingerprint()[:12]) in files.markdown.read_text()
     assert json.loads(files.sites_json.read_text())["priors"] == {
         "whose": sections.get("network", {}).get("priors", "published"),
         "shared": {"name": expected.name, "sha256": expected.fingerprint()},
@@ -301,7 +301,7 @@ def test_synthetic_data_are_said_so_everywhere(
         stream.write('{"event": "joi')  # a line that is being written at this moment
     assert ("SYNTHETIC" in printed(folder)) is told
     files = write_report(folder)
-    assert ("SYNTHETIC" in files.page.read_text()) is told
+    assert ("SYNTHETIC" in files.markdown.read_text()) is told
     assert json.loads(files.sites_json.read_text())["synthetic"] is told
 
 
@@ -318,7 +318,7 @@ def test_a_run_that_is_not_complete_says_so(tmp_path: Path, status: Any, told: s
     text = printed(RunFolder.open(tmp_path / "run"))
     assert told in text
     assert "1 of 20 rounds" in text
-    assert "1 of 20 rounds" in write_report(folder).page.read_text()
+    assert "1 of 20 rounds" in write_report(folder).markdown.read_text()
 
 
 def test_without_a_whole_round_there_is_nothing_to_report(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fedpsyau_client.cards.small_counts import Cell, MaskedCounts, mask_counts, 
 from fedpsyau_client.store.feature_store import FeatureStore
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.emotions import CLASS_NAMES, ClassScheme
+from fedpsyau_model.site_card import SiteCardDocument
 
 __all__ = ["NO_CLASS", "SiteCard", "card_json", "card_markdown", "cell_text", "make_card"]
 
@@ -81,24 +82,22 @@ def cell_text(cell: Cell, mask_below: int) -> str:
 
 def card_json(card: SiteCard) -> str:
     """Write the card as JSON text; a hidden count is a string."""
-    values: dict[str, Any] = {
-        "partition": card.partition,
-        "dataset": card.dataset,
-        "synthetic": card.synthetic,
-        "clips": card.classes.total.text,
-        "subjects": _json_cell(card.subjects, card.mask_below),
-        "class-scheme": card.scheme,
-        "classes": _json_cells(card.classes.cells, card.mask_below),
-        "au-annotated": card.annotated,
-        "aus": _json_cells(card.aus, card.mask_below),
-        "mask-below": card.mask_below,
-        "preprocessing": dict(card.preprocessing),
-        "data-hash": card.data_hash,
-        "fedpsyau-version": card.fedpsyau_version,
-    }
-    if card.classes.total.least == card.classes.total.most:
-        values["clips"] = card.classes.total.least
-    return json.dumps(values, indent=2) + "\n"
+    total = card.classes.total
+    return SiteCardDocument(
+        partition=card.partition,
+        dataset=card.dataset,
+        synthetic=card.synthetic,
+        clips=total.least if total.least == total.most else total.text,
+        subjects=_json_cell(card.subjects, card.mask_below),
+        class_scheme=card.scheme,
+        classes=_json_cells(card.classes.cells, card.mask_below),
+        au_annotated=card.annotated,
+        aus=_json_cells(card.aus, card.mask_below),
+        mask_below=card.mask_below,
+        preprocessing=dict(card.preprocessing),
+        data_hash=card.data_hash,
+        fedpsyau_version=card.fedpsyau_version,
+    ).text()
 
 
 def card_markdown(card: SiteCard, picture: str) -> str:

@@ -1,4 +1,4 @@
-"""What a finished run is read from: summary.json, folds.csv, predictions.csv, summary.md, PNGs."""
+"""What a finished run is read from: pages, summary.json, folds.csv, predictions.csv, PNGs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fedpsyau_client.protocols.pictures import plot_confusion, plot_curves
 from fedpsyau_client.protocols.plan import Plan
 from fedpsyau_client.protocols.pooled import Pooled, PooledScores, Score, pool, score
 from fedpsyau_client.protocols.seeds import seed_for
+from fedpsyau_client.protocols.summary_page import summary_page
 from fedpsyau_client.protocols.train_run import SUMMARY, TrainRun
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.atomic_files import write_atomically
@@ -27,6 +28,9 @@ from fedpsyau_model.metrics import f1_by_class, recall_by_class
 
 #: With fewer test subjects a bootstrap over them says too little, and its intervals are too short.
 FEW_SUBJECTS = 20
+
+#: The page to read, in the run's folder.
+PAGE = "summary.html"
 
 _RULES = (
     "Scores come from the pooled counts of all test clips; scores of folds are never averaged.",
@@ -99,6 +103,7 @@ def write_outputs(summary: RunSummary) -> tuple[Path, ...]:
     Returns the files, the page first. Raises OutputWriteError if they cannot be written.
     """
     contents: dict[str, str | bytes] = {
+        PAGE: summary_page(summary),
         "summary.md": _page(summary),
         SUMMARY: json.dumps(summary_document(summary), indent=2, allow_nan=False) + "\n",
         "folds.csv": csv_text(_fold_rows(summary)),

@@ -168,7 +168,7 @@ def _print_summary(summary: RunSummary) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fedpsyau_client.protocols.outputs import score_rows, shown
+    from fedpsyau_client.protocols.outputs import PAGE, score_rows, shown
 
     console = Console()
     table = Table(title=summary.title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
@@ -180,4 +180,4 @@ def _print_summary(summary: RunSummary) -> None:
     console.print(table)
     for note in summary.notes():
         console.print(note, style="dim")
-    typer.echo(summary.path / "summary.md")
+    typer.echo(summary.path / PAGE)

@@ -1,18 +1,20 @@
-"""The report as files in RUN/report: tables as CSV and JSON, pictures as PNG, and a page."""
+"""The report as files in RUN/report: tables as CSV and JSON, pictures as PNG, and two pages."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.errors import RunFolderError
 from fedpsyau_model.file_content import csv_text, png_bytes
+from fedpsyau_server.report.against import Against, compare_runs
+from fedpsyau_server.report.html_page import html_page
 from fedpsyau_server.report.plots import plot_confusion, plot_curves, plot_losses
 from fedpsyau_server.report.rows import Row, round_rows, site_rows, summary_rows
-from fedpsyau_server.report.tables import RunTables, Scores, read_tables
+from fedpsyau_server.report.tables import STAGES, RunTables, Scores, read_tables
 from fedpsyau_server.report.terminal import SCORE_COLUMNS, notes, number, title
 from fedpsyau_server.run_folder import RunFolder
 
@@ -22,6 +24,7 @@ class ReportFiles:
     """Where the files of a report are."""
 
     page: Path
+    markdown: Path
     sites_csv: Path
     sites_json: Path
     rounds_csv: Path
@@ -34,6 +37,7 @@ class ReportFiles:
     def below(cls, folder: Path) -> ReportFiles:
         """Names of the files in a folder."""
         names = (
+            "index.html",
             "index.md",
             "sites.csv",
             "sites.json",
@@ -50,18 +54,23 @@ class ReportFiles:
         return astuple(self)
 
 
-def write_report(folder: RunFolder) -> ReportFiles:
+def write_report(folder: RunFolder, against: RunFolder | None = None) -> ReportFiles:
     """Write the report of a run into its folder, replacing an older one file by file.
 
+    against: another run of the same sites, to stand beside this one.
+
     Works on a run that is still going on, or has failed, as far as its whole rounds go. Raises
-    RunFolderError if there is none, or if the files cannot be written.
+    RunFolderError if there is none, or if the files cannot be written; RunsDifferError if the runs
+    cannot be compared; SiteCardError for a site card that cannot be used.
     """
     tables = read_tables(folder)
+    other = compare_runs(tables, read_tables(against)) if against else None
+    page = html_page(tables, other)
     files = ReportFiles.below(folder.path / "report")
     try:
         files.page.parent.mkdir(exist_ok=True)
         write_atomically(files.sites_csv, csv_text([*_kinds(tables)]))
-        write_atomically(files.sites_json, _json(_sites_document(tables)))
+        write_atomically(files.sites_json, _json(_sites_document(tables, other)))
         write_atomically(files.rounds_csv, csv_text(round_rows(tables)))
         write_atomically(files.rounds_json, _json(round_rows(tables)))
         for path, plot in (
@@ -70,7 +79,8 @@ def write_report(folder: RunFolder) -> ReportFiles:
             (files.losses, plot_losses),
         ):
             write_atomically(path, png_bytes(plot(tables)))
-        write_atomically(files.page, _page(tables, files))
+        write_atomically(files.markdown, _markdown(tables, files))
+        write_atomically(files.page, page)
     except OSError as error:
         raise RunFolderError(
             f"The report {files.page.parent} cannot be written: {error.strerror or error}. Check "
@@ -86,7 +96,7 @@ def _kinds(tables: RunTables) -> list[Row]:
     return sites + summaries
 
 
-def _sites_document(tables: RunTables) -> dict[str, Any]:
+def _sites_document(tables: RunTables, other: Against | None) -> dict[str, Any]:
     config, last, worst = tables.folder.config, tables.last, tables.last.worst()
     settings = config.federation_settings()
     shared = settings.shared_priors()
@@ -104,13 +114,20 @@ def _sites_document(tables: RunTables) -> dict[str, Any]:
         "synthetic": tables.synthetic,
         "classes": list(tables.classes),
         "sites": site_rows(tables),
+        "confusion": {
+            reply.site: {stage: reply.confusion[stage].tolist() for stage in STAGES}
+            for site in tables.sites
+            if (reply := tables.latest(site))
+        },
         "last_round": {
             "sites_counted": sorted(last.replies),
             "mean_over_sites": _both(last.mean("received"), last.mean("trained")),
             "pooled": _both(last.pooled("received"), last.pooled("trained")),
+            "pooled_confusion_received": last.pooled_confusion("received").tolist(),
             "pooled_confusion_trained": last.pooled_confusion("trained").tolist(),
             "worst_site": worst.site if worst else None,
         },
+        "against": other and asdict(other),
     }
 
 
@@ -125,7 +142,7 @@ def _json(content: object) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def _page(tables: RunTables, files: ReportFiles) -> str:
+def _markdown(tables: RunTables, files: ReportFiles) -> str:
     config = tables.folder.config
     facts = [
         f"run {config.run_id}, started {config.started}",
@@ -142,8 +159,8 @@ def _page(tables: RunTables, files: ReportFiles) -> str:
         "",
         f"| {' | '.join(headings)} |",
         "|---" + "|--:" * (len(headings) - 1) + "|",
-        *(_page_row(row, "") for row in site_rows(tables)),
-        *(_page_row(row, "**") for row in summary_rows(tables)),
+        *(_markdown_row(row, "") for row in site_rows(tables)),
+        *(_markdown_row(row, "**") for row in summary_rows(tables)),
         "",
         *(f"{note}\n" for note in notes(tables)),
         f"![UF1 and UAR of every site, round by round]({files.curves.name})",
@@ -160,7 +177,7 @@ def _page(tables: RunTables, files: ReportFiles) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _page_row(row: Row, mark: str) -> str:
+def _markdown_row(row: Row, mark: str) -> str:
     counts = [row["round"], row["train_clips"], row["test_clips"]]
     cells = [
         f"{mark}{row['site']}{mark}",

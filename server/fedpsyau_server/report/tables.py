@@ -9,7 +9,6 @@ last round.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import RunFolderError
 from fedpsyau_model.metrics import uar, uf1
+from fedpsyau_server.report.events import any_synthetic
 from fedpsyau_server.run_folder import RunFolder
 
 Counts = npt.NDArray[np.int64]
@@ -142,6 +142,11 @@ class RunTables:
         """The last whole round."""
         return self.rounds[-1]
 
+    @property
+    def round_numbers(self) -> list[int]:
+        """Numbers of the whole rounds, rising."""
+        return [each.number for each in self.rounds]
+
     def latest(self, site: str) -> SiteRound | None:
         """Find a site's last valid reply of all; None if it never gave one."""
         replies = [each.replies[site] for each in self.rounds if site in each.replies]
@@ -183,7 +188,7 @@ def read_tables(folder: RunFolder) -> RunTables:
         CLASS_NAMES[settings.network.classes],
         rounds,
         settings.rounds.rounds,
-        _synthetic(folder),
+        any_synthetic(folder),
     )
 
 
@@ -208,26 +213,6 @@ def _read_reply(site: str, number: int, record: Mapping[str, Any]) -> SiteRound:
         update_norm=float(record["update_norm"]),
         seconds=float(record["train_seconds"]),
     )
-
-
-def _synthetic(folder: RunFolder) -> bool | None:
-    """Whether any site joined with synthetic data, from the run's events; None if none says."""
-    path = folder.path / "events.jsonl"
-    told = [
-        bool(event["synthetic"])
-        for line in (path.read_text(encoding="utf-8").splitlines() if path.exists() else ())
-        if (event := _event(line)).get("event") == "joined" and "synthetic" in event
-    ]
-    return any(told) if told else None
-
-
-def _event(line: str) -> dict[str, Any]:
-    """One event; empty for a line that is being written at this moment."""
-    try:
-        event = json.loads(line)
-    except json.JSONDecodeError:
-        return {}
-    return event if isinstance(event, dict) else {}
 
 
 def _badness(reply: SiteRound) -> tuple[float, float, str]:

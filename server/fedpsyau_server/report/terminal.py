@@ -71,15 +71,21 @@ def notes(tables: RunTables) -> list[str]:
         "come from the sum of all confusion counts."
     ]
     found.append(_priors_note(tables.folder.config.federation_settings()))
-    late = [site for site in tables.sites if tables.last.part(site) != "answered"]
-    if late:
-        found.append(
-            f"Not in the summaries, because they gave no valid reply in round "
-            f"{tables.last.number}: "
-            + ", ".join(f"{site} ({_why_late(tables, site)})" for site in late)
-            + "."
-        )
+    if late := late_note(tables):
+        found.append(late)
     return found
+
+
+def late_note(tables: RunTables) -> str:
+    """Say which sites the summaries leave out, and why; empty if none."""
+    late = [site for site in tables.sites if tables.last.part(site) != "answered"]
+    if not late:
+        return ""
+    reasons = ", ".join(f"{site} ({_why_late(tables, site)})" for site in late)
+    return (
+        "Not in the summaries, because they gave no valid reply in round "
+        f"{tables.last.number}: {reasons}."
+    )
 
 
 def number(value: float | None) -> str:

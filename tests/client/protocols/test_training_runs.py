@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from html_reading import check_form, read_page
 from sklearn import metrics as sk
 
 from fedpsyau_client.protocols.clip_set import open_clip_set
@@ -20,6 +21,7 @@ from fedpsyau_client.protocols.fold_workers import run_folds
 from fedpsyau_client.protocols.folds import plan_folds
 from fedpsyau_client.protocols.outputs import RunSummary
 from fedpsyau_client.protocols.plan import Job, Plan
+from fedpsyau_client.protocols.summary_page import summary_page
 from fedpsyau_client.protocols.train_run import TrainRun
 from fedpsyau_client.protocols.training_job import Options, train_protocol
 from fedpsyau_model.checkpoints import read_checkpoint, write_checkpoint
@@ -103,8 +105,41 @@ def test_a_run_says_that_it_is_synthetic_and_names_no_path(finished: RunSummary)
     assert json.loads((finished.path / "summary.json").read_text())["synthetic"] is True
     assert "synthetic" in (finished.path / "summary.md").read_text().splitlines()[0]
     for file in finished.path.rglob("*"):
-        if file.suffix in {".json", ".csv", ".md", ".safetensors"}:
+        if file.suffix in {".json", ".csv", ".md", ".html", ".safetensors"}:
             assert str(finished.path.parent.parent).encode() not in file.read_bytes(), file
+
+
+def test_the_page_needs_nothing_beside_it_and_has_the_numbers_of_the_json(
+    finished: RunSummary,
+) -> None:
+    content = (finished.path / "summary.html").read_bytes()
+    assert content == summary_page(finished)
+    page = read_page(content)
+    check_form(page)
+    document = json.loads((finished.path / "summary.json").read_text())
+    tables = {each.all("caption")[0].text: each for each in page.all("table")}
+    scores = [document[name] for name in ("uf1", "uar", "accuracy", "au_f1_mean")]
+    by_au = list(document["au_f1"].values())
+    for caption, expected in (("Scores of all classes", scores), ("F1 of every action", by_au)):
+        (found,) = [each for name, each in tables.items() if name.startswith(caption)]
+        assert found.numbers() == [
+            each[key]
+            for each in expected
+            for key in ("value", "low", "high")
+            if each[key] is not None
+        ]
+    by_class = zip(
+        np.sum(document["confusion"], axis=1),
+        document["f1_by_class"],
+        document["recall_by_class"],
+        strict=True,
+    )
+    expected = [each for row in by_class for each in row if each is not None]
+    assert tables["Scores by class"].numbers() == expected
+    assert tables["All folds"].numbers() == np.ravel(document["confusion"]).tolist()
+    assert document["plan_hash"] in page.text
+    assert "SYNTHETIC DATA" in page.text
+    assert all(" ".join(note.split()) in page.text for note in document["notes"])
 
 
 def test_the_pictures_are_there(finished: RunSummary) -> None:
