@@ -56,6 +56,7 @@ class Plan(_ByName):
     epochs: int = Field(ge=1)
     select: Selection = "last"
     start_sha256: str = Field("", description="Checkpoint that training starts from.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Sums differ between them.")
     version: str = __version__
     data: tuple[DataPart, ...]
     network: NetworkSettings
@@ -91,4 +92,5 @@ class Job(_ByName):
     data: Path
     run: Path
     start: Path | None = None
+    device: str = "cpu"
     keep_models: bool = False
