@@ -93,7 +93,7 @@ def _train(
     epochs = epochs_alone(plan.epochs, plan.training)
     rows, validation = fold.train, None
     if plan.select == "validation":
-        rows, validation = _inner_split(index, fold, plan)
+        rows, validation = inner_split(index, fold, plan)
     training = clips.subset(torch.from_numpy(rows))
     losses: list[MeanLosses] = []
     best = _BestEpoch(network, training, clips, validation, epochs)
@@ -159,7 +159,7 @@ class _BestEpoch:
         return number
 
 
-def _inner_split(index: ClipSet, fold: Fold, plan: Plan) -> tuple[Indices, Indices]:
+def inner_split(index: ClipSet, fold: Fold, plan: Plan) -> tuple[Indices, Indices]:
     """Divide a fold's training clips by subject into those trained on and those chosen by."""
     split = split_by_subject(
         index.subject[fold.train],

@@ -29,13 +29,13 @@ Selection = Literal["last", "validation"]
 VALIDATION_SHARE = 0.2
 
 
-class _ByName(Settings):
+class PlanPart(Settings):
     """Settings that the code makes itself, and reads back from a file by the same names."""
 
     model_config = ConfigDict(validate_by_name=True)
 
 
-class DataPart(_ByName):
+class DataPart(PlanPart):
     """One feature store that clips come from."""
 
     partition: str
@@ -44,7 +44,7 @@ class DataPart(_ByName):
     synthetic: bool
 
 
-class Plan(_ByName):
+class Plan(PlanPart):
     """Content of ``plan.json``: two runs with equal plans have equal results, bit for bit.
 
     (On one machine: sums differ in their last bits between processors.)
@@ -85,7 +85,7 @@ class Plan(_ByName):
         return values
 
 
-class Job(_ByName):
+class Job(PlanPart):
     """A plan with where its parts are on this machine; what a worker process is given."""
 
     plan: Plan

@@ -64,6 +64,26 @@ def trained_run(options: Options, begin: Begin, report: Report) -> Iterator[Trai
 
     Raises a FedPsyAUError for whatever a user can cause; folds that are done are kept.
     """
+    plan, folds = planned(options)
+    open_run = TrainRun.resume if options.resume else TrainRun.create
+    run = open_run(options.out, plan)
+    job = Job(
+        plan=plan,
+        data=options.data,
+        run=options.out,
+        start=options.start,
+        keep_models=options.keep_models,
+        device=options.device,
+    )
+    with run.locked():
+        pending = run.pending(folds)
+        begin(folds, pending)
+        run_folds(job, [fold.number for fold in pending], options.workers, report)
+        yield run
+
+
+def planned(options: Options) -> tuple[Plan, tuple[Fold, ...]]:
+    """Plan a run and divide its clips, without training anything."""
     require_device(options.device)
     settings = options.settings
     clips = open_clip_set(options.data, options.partitions, settings.network.classes)
@@ -81,22 +101,7 @@ def trained_run(options: Options, begin: Begin, report: Report) -> Iterator[Trai
         loss=settings.loss,
         training=settings.training,
     )
-    folds = plan_folds(clips, plan)
-    open_run = TrainRun.resume if options.resume else TrainRun.create
-    run = open_run(options.out, plan)
-    job = Job(
-        plan=plan,
-        data=options.data,
-        run=options.out,
-        start=options.start,
-        keep_models=options.keep_models,
-        device=options.device,
-    )
-    with run.locked():
-        pending = run.pending(folds)
-        begin(folds, pending)
-        run_folds(job, [fold.number for fold in pending], options.workers, report)
-        yield run
+    return plan, plan_folds(clips, plan)
 
 
 def _start_hash(start: Path | None, settings: FederationSettings) -> str:
