@@ -80,6 +80,13 @@ def _command(experiment: Experiment) -> Callable[..., None]:
         keep_runs: Annotated[
             bool, typer.Option("--keep-runs", help="Keep the run folder of every cell.")
         ] = False,
+        reuse: Annotated[
+            list[Path] | None,
+            typer.Option(
+                help="Folder of another experiment; repeat it. What it did with the same data and "
+                "settings is taken from there."
+            ),
+        ] = None,
         resume: Annotated[
             bool, typer.Option("--resume", help="Go on with --out, if it is there.")
         ] = False,
@@ -104,6 +111,7 @@ def _command(experiment: Experiment) -> Callable[..., None]:
             device=device,
             resume=resume,
             keep_runs=keep_runs,
+            reuse=reuse or (),
         )
         with _cell_bar() as (begin, report):
             outcome, files = run_experiment(options, begin, report)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["CellResult", "Tested"]
+__all__ = ["CellResult", "SubjectCounts"]
 
 Confusion = list[list[int]]
 
 
-class Tested(BaseModel):
+class SubjectCounts(BaseModel):
     """Counts of the tested clips by subject.
 
     subject, part and confusion (C, C) have one entry for each subject; a part is the site or store
@@ -41,4 +41,4 @@ class CellResult(BaseModel):
     setting: str
     seed: int
     seconds: float
-    tested: Tested
+    tested: SubjectCounts

@@ -29,6 +29,7 @@ class Options:
 
     data: folder of feature stores; None for the synthetic twin at `scale`.
     pretraining: folder of stores for pre-training; None for a twin of other people, with the twin.
+    reuse: folders of other experiments; what they did that is the very same is not done again.
     """
 
     experiment: Experiment
@@ -42,6 +43,7 @@ class Options:
     device: str = "cpu"
     resume: bool = False
     keep_runs: bool = False
+    reuse: Sequence[Path] = ()
 
 
 #: Called once, with all cells and those that are left to run.
@@ -58,6 +60,7 @@ def run_experiment(
     Raises a FedPsyAUError for whatever a user can cause; cells that are done are kept.
     """
     require_device(options.device)
+    others = [ExperimentRun.open(folder) for folder in options.reuse]
     open_run = ExperimentRun.go_on if options.resume else ExperimentRun.make
     run = open_run(options.out, lambda folder: _plan(options, folder))
     job = Job(
@@ -69,6 +72,8 @@ def run_experiment(
         keep_runs=options.keep_runs,
     )
     with run.locked():
+        for other in others:
+            run.take_over(other)
         pending = run.pending()
         begin(run.plan.cells(), pending)
         run_cells(job, [cell.number for cell in pending], options.jobs, report)

@@ -18,9 +18,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fedpsyau_client.protocols.planned_run import PlannedRun, cannot_read, cannot_write
-from fedpsyau_experiments.paper.cell_result import CellResult, Tested
+from fedpsyau_experiments.paper.cell_result import CellResult, SubjectCounts
 from fedpsyau_experiments.paper.federation_cell import tested_federation
-from fedpsyau_experiments.paper.plan import Cell, ExperimentPlan, settings_of
+from fedpsyau_experiments.paper.plan import Cell, ExperimentPlan, cell_key, settings_of
 from fedpsyau_experiments.paper.protocol_cell import (
     pretrained_branch,
     protocol_options,
@@ -59,6 +59,31 @@ class ExperimentRun(PlannedRun[ExperimentPlan]):
             write_atomically(self._file(cell), result.model_dump_json() + "\n")
         except OSError as error:
             raise cannot_write(self.path, error) from None
+
+    def take_over(self, other: ExperimentRun) -> int:
+        """Take results that another experiment has from the very same work; returns how many.
+
+        Raises RunFolderError if one of them is damaged.
+        """
+        done = {
+            cell_key(other.plan, cell): cell
+            for cell in other.plan.cells()
+            if other._file(cell).exists()
+        }
+        plan_hash, others_hash, taken = self.plan.plan_hash(), other.plan.plan_hash(), 0
+        for cell in self.pending():
+            if (theirs := done.get(cell_key(self.plan, cell))) is None:
+                continue
+            result = other._read(theirs, others_hash)
+            ours = {
+                "plan_hash": plan_hash,
+                "number": cell.number,
+                "block": cell.block.name,
+                "setting": cell.setting.name,
+            }
+            self.write(cell, result.model_copy(update=ours))
+            taken += 1
+        return taken
 
     def work_folder(self, cell: Cell) -> Path:
         """Folder of a cell that is at work."""
@@ -138,7 +163,9 @@ def _runner(job: Job, report: Report) -> Callable[[int], None]:
     return work
 
 
-def _tested(job: Job, run: ExperimentRun, cell: Cell, tell: Callable[[float], None]) -> Tested:
+def _tested(
+    job: Job, run: ExperimentRun, cell: Cell, tell: Callable[[float], None]
+) -> SubjectCounts:
     settings, folder = settings_of(job.plan, cell), run.work_folder(cell)
     folder.mkdir(parents=True, exist_ok=True)
     if cell.setting.kind == "federation":

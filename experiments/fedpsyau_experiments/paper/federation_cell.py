@@ -12,7 +12,7 @@ from fedpsyau_client.local_training.evaluation import held_out_classes
 from fedpsyau_client.local_training.site import derived_seed
 from fedpsyau_client.local_training.site_clips import divide_clips, divide_rows
 from fedpsyau_client.store.feature_store import open_feature_store
-from fedpsyau_experiments.paper.cell_result import Tested
+from fedpsyau_experiments.paper.cell_result import SubjectCounts
 from fedpsyau_experiments.simulation import SITES_FOLDER, resume_simulation, simulate
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.exchange import Tensors, unpack_tensors
@@ -31,7 +31,7 @@ Tell = Callable[[float], None]
 
 def tested_federation(
     settings: FederationSettings, data: Path, folder: Path, device: str, tell: Tell
-) -> Tested:
+) -> SubjectCounts:
     """Simulate a federation, going on where an interrupted one stopped, and count what it learnt.
 
     folder: the run folder. The model of a site is the one that its scores are of: its own after the
@@ -40,7 +40,7 @@ def tested_federation(
     run = _finished(settings, data, folder, device, tell)
     last = run.rounds()[-1]["sites"]
     counted = [_by_subject(run, settings, data, site, device) for site in settings.server.sites]
-    return Tested(
+    return SubjectCounts(
         subject=[subject for subjects, _ in counted for subject in subjects],
         part=[
             site

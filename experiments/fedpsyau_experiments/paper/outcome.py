@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedpsyau_client.protocols.seeds import seed_for
-from fedpsyau_experiments.paper.cell_result import CellResult, Tested
+from fedpsyau_experiments.paper.cell_result import CellResult, SubjectCounts
 from fedpsyau_experiments.paper.experiment_run import ExperimentRun
 from fedpsyau_experiments.paper.plan import Block, ExperimentPlan
 from fedpsyau_experiments.paper.statistics import (
@@ -104,7 +104,7 @@ class Outcome:
 class _Measured:
     """All seeds of a setting on a block."""
 
-    tested: tuple[Tested, ...]
+    tested: tuple[SubjectCounts, ...]
     counts: tuple[Counts, ...]
     """By seed (S, C, C), over all subjects of the block."""
 
@@ -151,7 +151,7 @@ def _block(
     return outcome, _compared(outcome, measured, reference, drawn)
 
 
-def _measured(tested: Sequence[Tested], subjects: Sequence[str]) -> _Measured:
+def _measured(tested: Sequence[SubjectCounts], subjects: Sequence[str]) -> _Measured:
     place = {subject: number for number, subject in enumerate(subjects)}
     counts = []
     for each in tested:
@@ -205,13 +205,13 @@ def _setting(plan: ExperimentPlan, name: str, measured: _Measured) -> SettingOut
     )
 
 
-def _by_part(tested: Tested) -> dict[str, Counts]:
+def _by_part(tested: SubjectCounts) -> dict[str, Counts]:
     confusion = np.array(tested.confusion, dtype=np.int64)
     part = np.array(tested.part)
     return {str(name): confusion[part == name].sum(axis=0) for name in np.unique(part)}
 
 
-def _thetas(tested: Sequence[Tested]) -> dict[str, Spread]:
+def _thetas(tested: Sequence[SubjectCounts]) -> dict[str, Spread]:
     chosen = [each.theta for each in tested if each.theta is not None]
     return {
         site: spread([each[site] for each in chosen if site in each])

@@ -19,7 +19,7 @@ from fedpsyau_model.emotions import ClassScheme
 from fedpsyau_model.errors import ExperimentDataError
 from fedpsyau_model.settings import FederationSettings, agreement_differences
 
-__all__ = ["Block", "Cell", "ExperimentPlan", "make_plan", "settings_of"]
+__all__ = ["Block", "Cell", "ExperimentPlan", "cell_key", "make_plan", "settings_of"]
 
 
 class Block(PlanPart):
@@ -94,7 +94,14 @@ class ExperimentPlan(PlanPart):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def differences(self, other: ExperimentPlan) -> list[str]:
-        """List ``key: here X, there Y`` for every value in which two plans differ."""
+        """List ``key: here X, there Y`` for every value in which two plans differ.
+
+        Of another experiment everything differs; then only that is told.
+        """
+        if self.experiment != other.experiment:
+            return agreement_differences(
+                {"experiment": self.experiment}, {"experiment": other.experiment}
+            )
         return agreement_differences(self._values(), other._values())
 
     def _values(self) -> dict[str, Any]:
@@ -169,6 +176,30 @@ def settings_of(plan: ExperimentPlan, cell: Cell) -> FederationSettings:
         section, _, name = key.partition(".")
         values[section][name] = value
     return FederationSettings.model_validate(values)
+
+
+def cell_key(plan: ExperimentPlan, cell: Cell) -> str:
+    """SHA-256 over all that a cell's result depends on: equal keys have equal results.
+
+    Cells of two experiments may have the same key, whatever their settings are called.
+    """
+    values: dict[str, Any] = {
+        "version": plan.version,
+        "device": plan.device,
+        "settings": settings_of(plan, cell).as_dict(),
+        "kind": cell.setting.kind,
+        "protocol": cell.block.protocol,
+        "partitions": cell.block.partitions,
+        "data": [part.as_dict() for part in plan.data if part.partition in cell.block.partitions],
+    }
+    if cell.setting.kind != "federation":
+        section = plan.settings.experiment
+        values |= {"epochs": section.epochs, "folds": section.folds}
+        if cell.setting.pretrained:
+            values["pretraining"] = [part.as_dict() for part in plan.pretraining]
+            values["pretraining-epochs"] = section.pretraining_epochs
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _parts(data: Path, names: Sequence[str]) -> tuple[DataPart, ...]:

@@ -17,7 +17,7 @@ from fedpsyau_client.protocols.plan import Plan
 from fedpsyau_client.protocols.pooled import pool
 from fedpsyau_client.protocols.pretraining import pretrain
 from fedpsyau_client.protocols.training_job import Options, planned, trained_run
-from fedpsyau_experiments.paper.cell_result import Tested
+from fedpsyau_experiments.paper.cell_result import SubjectCounts
 from fedpsyau_experiments.paper.plan import Block
 from fedpsyau_experiments.paper.settings import ExperimentSection
 from fedpsyau_model.emotions import CLASS_NAMES
@@ -69,7 +69,7 @@ def pretrained_branch(
     return out
 
 
-def tested_network(options: Options, tell: Tell) -> Tested:
+def tested_network(options: Options, tell: Tell) -> SubjectCounts:
     """Train and test the network fold by fold."""
     epochs = done = 0
 
@@ -86,7 +86,7 @@ def tested_network(options: Options, tell: Tell) -> Tested:
     with trained_run(options, begin, report) as run:
         pooled = pool(run.results())
     subjects = np.unique(pooled.subject)
-    return Tested(
+    return SubjectCounts(
         subject=subjects.tolist(),
         part=_parts(pooled.clip, pooled.subject, subjects),
         confusion=pooled.confusion.tolist(),
@@ -94,7 +94,7 @@ def tested_network(options: Options, tell: Tell) -> Tested:
     )
 
 
-def tested_linear(options: Options) -> Tested:
+def tested_linear(options: Options) -> SubjectCounts:
     """Test a logistic regression on the standardised global flow, by the same folds.
 
     Its regularisation is chosen in every fold on a fifth of the training subjects, by UF1, the
@@ -114,7 +114,7 @@ def tested_linear(options: Options) -> Tested:
     counts = confusion_matrices(
         index.emotion[tested], predicted[tested], number, classes, len(subjects)
     )
-    return Tested(
+    return SubjectCounts(
         subject=subjects.tolist(),
         part=_parts(index.clip[tested], index.subject[tested], subjects),
         confusion=counts.tolist(),

@@ -79,13 +79,14 @@ def sign_flip_p(differences: Sequence[float]) -> float:
         return math.nan
     signs = np.array(list(itertools.product((1, -1), repeat=len(known))))
     sums = np.abs(signs @ known)
-    as_far = sums >= abs(known.sum()) - 1e-12  # sums of the same numbers may round differently
-    return int(as_far.sum()) / len(signs)
+    # Sums of the same numbers may round differently.
+    as_far: int = int(np.count_nonzero(sums >= abs(known.sum()) - 1e-12))
+    return as_far / len(sums)
 
 
 def smallest_sign_flip_p(seeds: int) -> float:
     """Give the smallest p that `sign_flip_p` can have."""
-    return min(1.0, 2.0 / 2**seeds)
+    return min(1.0, math.ldexp(1.0, 1 - seeds))
 
 
 def mean_scores(
