@@ -25,15 +25,13 @@ app = new_app("Measure a table or figure of the paper: several seeds, tests, tab
 @app.command("list")
 def list_experiments() -> None:
     """List what experiments there are."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "what", "after", "settings", "reference", box=box.SIMPLE_HEAD)
     for each in EXPERIMENTS.values():
-        names = ", ".join(setting.label for setting in each.settings)
-        table.add_row(each.name, each.title, each.source, names, each.setting(each.reference).label)
-    Console().print(table)
+        compared = "; ".join(setting.label for setting in each.settings)
+        typer.secho(each.name, bold=True)
+        typer.echo(f"  {each.title} ({each.source})")
+        typer.echo(f"  {compared}")
+        if len(each.settings) > 1:
+            typer.echo(f"  tested against: {each.setting(each.reference).label}")
 
 
 def _command(experiment: Experiment) -> Callable[..., None]:

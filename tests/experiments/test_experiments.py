@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from fedpsyau_client.protocols.plan import DataPart
+from fedpsyau_experiments.experiment_command import app
 from fedpsyau_experiments.paper.catalogue import EXPERIMENTS
 from fedpsyau_experiments.paper.cell_result import CellResult, SubjectCounts
 from fedpsyau_experiments.paper.experiment_job import Options, run_experiment
@@ -23,6 +25,7 @@ from fedpsyau_experiments.paper.plan import Cell, ExperimentPlan, make_plan, set
 from fedpsyau_experiments.paper.published import published
 from fedpsyau_experiments.paper.settings import SIZES, ExperimentSettings
 from fedpsyau_model.errors import (
+    DataNotFoundError,
     ExperimentDataError,
     OutputExistsError,
     RunFolderError,
@@ -504,3 +507,63 @@ def _other_small(folder: Path) -> Path:
     (folder / "other").mkdir()
     (folder / "all" / "casme3_c2").rename(folder / "other" / "casme3_c2")
     return folder / "other"
+
+
+# The command ---------------------------------------------------------------------------------
+
+
+def invoke(*arguments: object) -> tuple[BaseException | None, str]:
+    """What ended the command, and what it printed."""
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    return result.exception, result.output
+
+
+def test_the_list_names_all_with_their_source() -> None:
+    error, output = invoke("list")
+    assert error is None
+    for name in EXPERIMENTS:
+        assert name in output
+
+
+def test_the_command_takes_size_file_and_options(
+    finished: Path, twin: Path, tmp_path: Path
+) -> None:
+    """Nothing is run: a finished experiment's cells are taken over."""
+    (tmp_path / "e.toml").write_text(
+        "[network]\nau-branch = false\n[training]\nepochs = 1\nbatch-size = 32\n"
+        "[rounds]\nrounds = 1\n[experiment]\nepochs = 1\nfolds = 2\nloso = []\nresamples = 200\n"
+    )
+    asked = (
+        *("alpha4", "--out", tmp_path / "out", "--data", twin, "--sites", ",".join(SITES)),
+        *("--config", tmp_path / "e.toml", "--seeds", "0", "--reuse", finished),
+    )
+    error, output = invoke(*asked)
+    assert error is None, output
+    assert "synthetic data" in output
+    assert "alpha4.md" in output
+    assert (tmp_path / "out" / "alpha4.csv").read_bytes() == (finished / "alpha4.csv").read_bytes()
+    error, _ = invoke(*asked)
+    assert isinstance(error, OutputExistsError)
+    error, _ = invoke(*asked, "--resume", "--size", "paper", "--seeds", "0,1")
+    assert isinstance(error, RunsDifferError)
+    assert "settings.experiment.seeds: here [0, 1], there [0]" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "told"),
+    [
+        (("--data", "nowhere"), DataNotFoundError, "nowhere"),
+        (("--data", "nowhere", "--scale", 2), SettingsError, "synthetic twin"),
+        (("--scale", 0), SettingsError, "--scale is 0"),
+        (("--device", "gpu"), SettingsError, "cuda:N"),
+        (("--seeds", "one"), SettingsError, "experiment.seeds"),
+        (("--reuse", "nowhere"), RunFolderError, "fedpsyau experiment"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    arguments: tuple[object, ...], kind: type[Exception], told: str, tmp_path: Path
+) -> None:
+    error, _ = invoke("theta", "--out", tmp_path / "out", *arguments)
+    assert isinstance(error, kind), error
+    assert told in str(error)
+    assert not (tmp_path / "out").exists()
