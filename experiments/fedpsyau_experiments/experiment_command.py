@@ -34,7 +34,7 @@ def list_experiments() -> None:
             typer.echo(f"  tested against: {each.setting(each.reference).label}")
 
 
-def _command(experiment: Experiment) -> Callable[..., None]:
+def command_of(experiment: Experiment) -> Callable[..., None]:
     """Make the command of an experiment; all have the same options."""
 
     def command(
@@ -122,7 +122,7 @@ def _command(experiment: Experiment) -> Callable[..., None]:
 
 
 for _experiment in EXPERIMENTS.values():
-    app.command(_experiment.name)(_command(_experiment))
+    app.command(_experiment.name)(command_of(_experiment))
 
 
 @contextmanager

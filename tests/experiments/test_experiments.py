@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from fedpsyau_client.protocols.plan import DataPart
-from fedpsyau_experiments.experiment_command import app
-from fedpsyau_experiments.paper.catalogue import EXPERIMENTS
+from fedpsyau_experiments.experiment_command import app as experiment_app
+from fedpsyau_experiments.experiment_command import command_of
+from fedpsyau_experiments.paper.catalogue import EXPERIMENTS, Experiment
 from fedpsyau_experiments.paper.cell_result import CellResult, SubjectCounts
 from fedpsyau_experiments.paper.experiment_job import Options, run_experiment
 from fedpsyau_experiments.paper.experiment_run import STEPS, ExperimentRun, Job, run_cells
@@ -24,6 +26,7 @@ from fedpsyau_experiments.paper.outputs import write_outputs
 from fedpsyau_experiments.paper.plan import Cell, ExperimentPlan, make_plan, settings_of
 from fedpsyau_experiments.paper.published import published
 from fedpsyau_experiments.paper.settings import SIZES, ExperimentSettings
+from fedpsyau_model.command_line import new_app
 from fedpsyau_model.errors import (
     DataNotFoundError,
     ExperimentDataError,
@@ -42,17 +45,22 @@ TINY = {
     "network": {"au-branch": False},
     "training": {"epochs": 1, "batch-size": 32},
     "rounds": {"rounds": 1},
-    "experiment": {"seeds": [0], "epochs": 1, "folds": 2, "loso": [], "resamples": 200},
+    "experiment": {"seeds": [0, 1], "epochs": 1, "folds": 2, "loso": [], "resamples": 200},
 }
+
+
+#: Two of the settings of alpha4.
+SHORT = replace(EXPERIMENTS["alpha4"], settings=EXPERIMENTS["alpha4"].settings[0:3:2])
 
 
 def settings(**sections: Any) -> ExperimentSettings:
     return ExperimentSettings.model_validate(TINY | sections)
 
 
-def options(name: str, twin: Path, out: Path, **more: Any) -> Options:
+def options(experiment: str | Experiment, twin: Path, out: Path, **more: Any) -> Options:
     values = {"settings": settings(), "data": twin, "sites": SITES}
-    return Options(experiment=EXPERIMENTS[name], out=out, **(values | more))
+    found = EXPERIMENTS[experiment] if isinstance(experiment, str) else experiment
+    return Options(experiment=found, out=out, **(values | more))
 
 
 def cells_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -145,10 +153,17 @@ def test_a_file_wins_over_the_size_key_by_key(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(twin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The five cells of alpha4, run one after the other in this process."""
+    """The four cells of `SHORT` with two seeds, run one after the other in this process."""
     folder = tmp_path_factory.mktemp("finished") / "alpha4"
-    run_experiment(options("alpha4", twin, folder))
+    run_experiment(options(SHORT, twin, folder))
     return folder
+
+
+def copy_cells(finished: Path, folder: Path, but: Sequence[int]) -> None:
+    """Give an experiment all cells of a finished one but those with these numbers."""
+    for file in (finished / "cells").iterdir():
+        if int(file.name[:4]) not in but:
+            (folder / "cells" / file.name).write_bytes(file.read_bytes())
 
 
 def test_what_a_cell_counts_is_what_the_federation_reports(finished: Path, twin: Path) -> None:
@@ -171,18 +186,19 @@ def test_what_a_cell_counts_is_what_the_federation_reports(finished: Path, twin:
 def test_an_interrupted_experiment_goes_on_to_the_same_bits(
     finished: Path, twin: Path, tmp_path: Path
 ) -> None:
-    asked = options("alpha4", twin, tmp_path / "run")
+    asked = options(SHORT, twin, tmp_path / "run")
 
     def interrupt(progress: Progress) -> None:
-        if progress.number == 3:  # in the middle of it, its federation having trained a site
+        if progress.number == 2:  # in the middle of it, its federation having trained a site
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_experiment(asked, report=interrupt)
-    assert len(cells_of(tmp_path / "run")) == 2
+    assert len(cells_of(tmp_path / "run")) == 1
     assert not (tmp_path / "run" / "alpha4.json").exists()
     with pytest.raises(OutputExistsError, match="--resume"):
         run_experiment(asked)
+    copy_cells(finished, tmp_path / "run", but=(1, 2, 4))
     begun: list[int] = []
     told: dict[int, int] = {}
 
@@ -194,16 +210,20 @@ def test_an_interrupted_experiment_goes_on_to_the_same_bits(
         begin=lambda cells, pending: begun.extend((len(cells), len(pending))),
         report=report,
     )
-    assert begun == [5, 3]
-    assert told == dict.fromkeys((3, 4, 5), STEPS)
-    assert cells_of(tmp_path / "run") == cells_of(finished)
+    assert begun == [4, 2]
+    assert told == {2: STEPS, 4: STEPS}
+    assert_same(tmp_path / "run", finished)
+
+
+def assert_same(folder: Path, finished: Path) -> None:
+    assert cells_of(folder) == cells_of(finished)
     for name in ("alpha4.json", "alpha4.csv", "alpha4.md", "alpha4.png"):
-        assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes(), name
+        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
 
 
 def test_a_changed_plan_is_refused_with_the_difference(finished: Path, twin: Path) -> None:
     changed = settings(rounds={"rounds": 2})
-    asked = options("alpha4", twin, finished, settings=changed, resume=True)
+    asked = options(SHORT, twin, finished, settings=changed, resume=True)
     with pytest.raises(RunsDifferError, match=r"settings\.rounds\.rounds: here 2, there 1"):
         run_experiment(asked)
     with pytest.raises(RunsDifferError, match="experiment: here theta, there alpha4"):
@@ -217,14 +237,15 @@ def test_what_another_experiment_did_is_taken_over_if_it_is_the_same(
     asked = {"data": twin, "sites": SITES}
     plan = make_plan(EXPERIMENTS["theta"], settings(), **asked)
     run = ExperimentRun.make(tmp_path / "theta", lambda _: plan)
-    assert run.take_over(theirs) == 1  # theta 0.9 and alpha4 0.001 are the defaults
-    ((name, taken),) = cells_of(run.path).items()
-    assert name == "0006-theta-0.9-seed-0.json"
+    assert run.take_over(theirs) == 2  # theta 0.9 and alpha4 0.001 are the defaults
+    found = cells_of(run.path)
+    assert sorted(found) == ["0006-theta-0.9-seed-0.json", "0014-theta-0.9-seed-1.json"]
+    taken = found["0006-theta-0.9-seed-0.json"]
     assert (taken["setting"], taken["number"]) == ("theta-0.9", 6)
     assert taken["plan_hash"] == plan.plan_hash()
-    assert taken["tested"] == cells_of(finished)["0003-alpha4-0.001-seed-0.json"]["tested"]
+    assert taken["tested"] == cells_of(finished)["0002-alpha4-0.001-seed-0.json"]["tested"]
     assert run.take_over(theirs) == 0
-    for changed in (settings(rounds={"rounds": 2}), settings(experiment={"seeds": [1]})):
+    for changed in (settings(rounds={"rounds": 2}), settings(experiment={"seeds": [2]})):
         plan = make_plan(EXPERIMENTS["theta"], changed, **asked)
         run = ExperimentRun.make(tmp_path / plan.plan_hash(), lambda _, plan=plan: plan)
         assert run.take_over(theirs) == 0
@@ -242,23 +263,27 @@ def test_order_and_processes_do_not_change_a_bit(
 ) -> None:
     run = _copy(finished, tmp_path / "run")
     job = Job(plan=run.plan, path=run.path, data=twin, pretraining=None, device="cpu")
-    run_cells(job, [5, 4, 3, 2, 1], jobs, lambda progress: None)
-    assert cells_of(run.path) == cells_of(finished)
+    again = [4, 2]  # of both seeds, whose cells differ
+    run_cells(job, again, jobs, lambda progress: None)
+    copy_cells(finished, run.path, but=again)
     write_outputs(summarise(run), run.path)
-    for name in ("alpha4.json", "alpha4.csv", "alpha4.md", "alpha4.png"):
-        assert (run.path / name).read_bytes() == (finished / name).read_bytes(), name
+    assert_same(run.path, finished)
+    whole = cells_of(finished)
+    one, other = (
+        whole[f"{name}-alpha4-0.001-seed-{seed}.json"] for name, seed in (("0002", 0), ("0004", 1))
+    )
+    assert one["tested"] != other["tested"]
 
 
 def test_a_damaged_cell_is_told_and_a_missing_one_too(finished: Path, tmp_path: Path) -> None:
     run = _copy(finished, tmp_path / "run")
     with pytest.raises(RunFolderError, match="0001-alpha4-0-seed-0"):
         summarise(run)
-    for file in (finished / "cells").iterdir():
-        (run.path / "cells" / file.name).write_bytes(file.read_bytes())
+    copy_cells(finished, run.path, but=())
     summarise(run)
-    file = run.path / "cells" / "0002-alpha4-0.0001-seed-0.json"
+    file = run.path / "cells" / "0002-alpha4-0.001-seed-0.json"
     file.write_text(file.read_text()[:-20])
-    with pytest.raises(RunFolderError, match=r"0002-alpha4-0\.0001-seed-0"):
+    with pytest.raises(RunFolderError, match=r"0002-alpha4-0\.001-seed-0"):
         summarise(run)
 
 
@@ -276,7 +301,7 @@ def planned(name: str, synthetic: bool = True, **experiment: Any) -> ExperimentP
         )
         for k in (1, 2)
     )
-    chosen = settings(experiment=TINY["experiment"] | {"seeds": [0, 1]} | experiment)
+    chosen = settings(experiment=TINY["experiment"] | experiment)
     real = EXPERIMENTS[name]
     from fedpsyau_experiments.paper.plan import PlannedSetting, _blocks
 
@@ -348,7 +373,8 @@ def table(page: str, heading: str) -> dict[str, list[str]]:
 
 def test_the_page_of_a_federated_experiment(tmp_path: Path) -> None:
     right = {("theta-0.9", 0): 0.75, ("theta-0.9", 1): 0.5, ("fedavg", 0): 1.0, ("fedavg", 1): 1.0}
-    written(planned("theta"), tmp_path / "run", right)
+    right |= {("fedprox", 0): 0.75, ("fedprox", 1): 0.5}
+    written(planned("theta", resamples=1000), tmp_path / "run", right)
     page = (tmp_path / "run" / "theta.md").read_text()
     assert page.splitlines()[0].endswith(", synthetic data")
     assert "numbers say nothing about real faces" in page
@@ -364,11 +390,21 @@ def test_the_page_of_a_federated_experiment(tmp_path: Path) -> None:
     assert tests["FedAvg (θ = n/N, α4 0)"] == [
         "+0.3750",
         "+0.3750 to +0.3750",
-        f"{2 / 201:.4f}",
-        f"{7 * 2 / 201:.4f}",
+        f"{2 / 1001:.4f}",
+        f"{7 * 2 / 1001:.4f}",
         "+0.3750 ± 0.1768",
         "0.5000",
         "1.0000",
+    ]
+    said = [line for line in page.splitlines() if line.startswith("- sites")]
+    assert said == [
+        f"- sites, {score}: {what}"
+        for score in ("UF1", "UAR")
+        for what in (
+            "above θ 0.9 beyond chance in who was tested: FedAvg (θ = n/N, α4 0).",
+            "below θ 0.9 beyond chance in who was tested: θ 0.5; θ 0.7; θ 0.8; θ 1.0; θ auto.",
+            "1 of 7 settings cannot be told from θ 0.9, after Holm over subjects.",
+        )
     ]
     by_site = table(page, "### UAR by site")
     assert by_site["setting"] == ["site1", "site2"]
@@ -512,13 +548,15 @@ def _other_small(folder: Path) -> Path:
 # The command ---------------------------------------------------------------------------------
 
 
-def invoke(*arguments: object) -> tuple[BaseException | None, str]:
+def invoke(
+    *arguments: object, app: typer.Typer = experiment_app
+) -> tuple[BaseException | None, str]:
     """What ended the command, and what it printed."""
     result = CliRunner().invoke(app, [str(each) for each in arguments])
     return result.exception, result.output
 
 
-def test_the_list_names_all_with_their_source() -> None:
+def test_the_list_names_all() -> None:
     error, output = invoke("list")
     assert error is None
     for name in EXPERIMENTS:
@@ -529,24 +567,27 @@ def test_the_command_takes_size_file_and_options(
     finished: Path, twin: Path, tmp_path: Path
 ) -> None:
     """Nothing is run: a finished experiment's cells are taken over."""
+    short = new_app("Experiments.")
+    short.callback()(lambda: None)
+    short.command("alpha4")(command_of(SHORT))
     (tmp_path / "e.toml").write_text(
         "[network]\nau-branch = false\n[training]\nepochs = 1\nbatch-size = 32\n"
         "[rounds]\nrounds = 1\n[experiment]\nepochs = 1\nfolds = 2\nloso = []\nresamples = 200\n"
     )
     asked = (
         *("alpha4", "--out", tmp_path / "out", "--data", twin, "--sites", ",".join(SITES)),
-        *("--config", tmp_path / "e.toml", "--seeds", "0", "--reuse", finished),
+        *("--config", tmp_path / "e.toml", "--seeds", "0,1", "--reuse", finished),
     )
-    error, output = invoke(*asked)
+    error, output = invoke(*asked, app=short)
     assert error is None, output
     assert "synthetic data" in output
     assert "alpha4.md" in output
     assert (tmp_path / "out" / "alpha4.csv").read_bytes() == (finished / "alpha4.csv").read_bytes()
-    error, _ = invoke(*asked)
+    error, _ = invoke(*asked, app=short)
     assert isinstance(error, OutputExistsError)
-    error, _ = invoke(*asked, "--resume", "--size", "paper", "--seeds", "0,1")
+    error, _ = invoke(*asked, "--resume", "--size", "paper", "--seeds", "0", app=short)
     assert isinstance(error, RunsDifferError)
-    assert "settings.experiment.seeds: here [0, 1], there [0]" in str(error)
+    assert "settings.experiment.seeds: here [0], there [0, 1]" in str(error)
 
 
 @pytest.mark.parametrize(

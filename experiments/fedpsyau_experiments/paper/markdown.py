@@ -16,7 +16,10 @@ from fedpsyau_experiments.paper.outcome import (
 from fedpsyau_experiments.paper.published import published
 from fedpsyau_experiments.paper.statistics import Spread
 
-__all__ = ["page"]
+__all__ = ["findings", "page"]
+
+#: Below this, a p that is corrected for the number of comparisons speaks against chance.
+_SIGNIFICANT = 0.05
 
 
 def page(outcome: Outcome, notes: Sequence[str]) -> str:
@@ -41,6 +44,8 @@ def page(outcome: Outcome, notes: Sequence[str]) -> str:
         ]
     if experiment.claim:
         lines += [f"Published: {experiment.claim}", ""]
+    if found := findings(outcome):
+        lines += ["What the tests say:", "", *(f"- {each}" for each in found), ""]
     for block in outcome.blocks:
         lines += _block_lines(outcome, block)
     lines += [
@@ -51,6 +56,42 @@ def page(outcome: Outcome, notes: Sequence[str]) -> str:
         f"[{experiment.name}.csv]({experiment.name}.csv).",
     ]
     return "\n".join(lines) + "\n"
+
+
+def findings(outcome: Outcome) -> list[str]:
+    """What can be told from chance, in words made from the corrected tests alone."""
+    reference = outcome.plan.catalogued.setting(outcome.plan.catalogued.reference).label
+    found = []
+    for block in outcome.blocks:
+        for score in SCORES:
+            compared = _compared(outcome, block, score)
+            told = [each for each in compared if each.subjects_p_holm < _SIGNIFICANT]
+            for side, sign in (("above", 1), ("below", -1)):
+                names = [
+                    block.setting(each.setting).label
+                    for each in told
+                    if sign * each.subjects.value > 0
+                ]
+                if names:
+                    found.append(
+                        f"{block.block.name}, {score}: {side} {reference} beyond chance in who was "
+                        f"tested: {'; '.join(names)}."
+                    )
+            rest = len(compared) - len(told)
+            if rest:
+                found.append(
+                    f"{block.block.name}, {score}: {rest} of {len(compared)} settings cannot be "
+                    f"told from {reference}, after Holm over subjects."
+                )
+    return found
+
+
+def _compared(outcome: Outcome, block: BlockOutcome, score: str) -> list[Difference]:
+    return [
+        each
+        for each in outcome.differences
+        if each.block == block.block.name and each.score == score
+    ]
 
 
 def _block_lines(outcome: Outcome, block: BlockOutcome) -> list[str]:
@@ -64,12 +105,7 @@ def _block_lines(outcome: Outcome, block: BlockOutcome) -> list[str]:
         "",
     ]
     for score in SCORES:
-        compared = [
-            each
-            for each in outcome.differences
-            if each.block == block.block.name and each.score == score
-        ]
-        if compared:
+        if compared := _compared(outcome, block, score):
             lines += [f"### {score} against the reference", "", *_tests(block, compared), ""]
     if block.block.protocol == "federation":
         for score in SCORES:

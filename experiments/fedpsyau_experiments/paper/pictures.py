@@ -56,7 +56,8 @@ def _sites(outcome: Outcome) -> Figure:
     """
     block = outcome.blocks[0]
     groups = [*block.block.partitions, "all sites"]
-    figure = _figure(outcome, 1.35 * len(groups) + 2.6, 7.2)
+    width = 1.35 * len(groups) + 2.6
+    figure = _figure(outcome, width, 7.6)
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, score in ((upper, "UF1"), (lower, "UAR")):
         for place, setting in enumerate(block.settings):
@@ -72,7 +73,7 @@ def _sites(outcome: Outcome) -> Figure:
     figure.legend(
         *upper.get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=min(6, len(block.settings)),
+        ncols=min(int(width / 2.1), len(block.settings)),
         frameon=False,
         fontsize=9,
     )
@@ -137,7 +138,7 @@ def _draw_scores(
             fmt="o",
             color=colour,
             markersize=6.5,
-            label=f"{score}, mean and standard deviation over seeds",
+            label=score,
         )
         if known is not None:
             value = known.uf1 if score == "UF1" else known.uar
@@ -147,6 +148,7 @@ def _draw_scores(
                 "x",
                 color=_INK,
                 markersize=6,
+                zorder=4,
                 label="published, on real data",
             )
 
@@ -199,7 +201,8 @@ def _figure(outcome: Outcome, width: float, height: float) -> Figure:
     )
     figure.suptitle(
         f"{outcome.plan.catalogued.title}{made_up}\n"
-        f"{seeds} seed{'s' if seeds != 1 else ''}, held-out subjects",
+        f"held-out subjects, mean and standard deviation of {seeds} "
+        f"seed{'s' if seeds != 1 else ''}",
         fontsize=11,
         color=_INK,
     )
