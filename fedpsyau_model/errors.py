@@ -351,5 +351,17 @@ class KeyPermissionsError(FedPsyAUError):
     exit_code = 92
 
 
+class ExperimentDataError(FedPsyAUError):
+    """An experiment cannot be done with the data that were given."""
+
+    exit_code = 100
+
+
+class CellProcessError(FedPsyAUError):
+    """A process that ran a cell of an experiment ended without a result."""
+
+    exit_code = 101
+
+
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.
 INTERRUPTED = 130

@@ -445,17 +445,21 @@ def load_settings(
     file: Path | None = None,
     flags: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> SettingsModel:
-    """Read settings: defaults, then `file` (TOML), then the environment, then `flags`.
+    """Read settings: defaults, then `base`, `file` (TOML), the environment, and `flags`.
 
     file: a TOML file, or None for the defaults alone.
     flags: values by dotted key (``rounds.rounds``); None values are ignored.
+    base: values by dotted key that stand in for defaults.
     environment: variables to look at; default ``os.environ``. ``FEDPSYAU_LOSS__ALPHA4=0.01`` sets
         ``loss.alpha4``.
 
     Raises SettingsError naming every wrong key with its value and what is allowed.
     """
     values = _read_toml(file) if file else {}
+    for key, value in (base or {}).items():
+        _set_dotted(values, key, value, keep=True)
     environment = os.environ if environment is None else environment
     for key, text in _environment_values(model, environment).items():
         _set_dotted(values, key, text)
@@ -511,13 +515,15 @@ def dotted_keys(model: type[Settings], prefix: str = "") -> list[str]:
     return keys
 
 
-def _set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
+def _set_dotted(values: dict[str, Any], key: str, value: Any, keep: bool = False) -> None:
+    """Set a value by dotted key; keep: unless there is one."""
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise SettingsError(f"[{section}] must be a section of settings, not {values!r}.")
-    values[last] = value
+    if not (keep and last in values):
+        values[last] = value
 
 
 def _explain(error: ValidationError, file: Path | None, keys: list[str]) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from fedpsyau_client.settings import ClientSettings
+from fedpsyau_experiments.paper.catalogue import EXPERIMENTS
+from fedpsyau_experiments.paper.settings import ExperimentSettings
 from fedpsyau_model.errors import INTERRUPTED, FedPsyAUError
 from fedpsyau_model.settings import (
     FederationSettings,
@@ -111,6 +113,21 @@ def test_the_page_of_settings_has_the_table_of_the_code(mark: str, model: type[S
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
     table = page.split(f"<!-- {mark} -->\n")[1].split("\n<!-- end -->")[0]
     assert table == markdown_table(model)
+
+
+def test_the_page_of_experiments_has_their_settings() -> None:
+    page = (DOCS / "experiments.md").read_text(encoding="utf-8")
+    table = page.split("<!-- experiment -->\n")[1].split("\n<!-- end -->")[0].splitlines()
+    lines = markdown_table(ExperimentSettings).splitlines()
+    own = [line for line in lines if line.startswith("| `experiment.")]
+    assert table == [*lines[:2], *own]
+    assert own
+
+
+def test_the_page_of_experiments_lists_all() -> None:
+    page = (DOCS / "experiments.md").read_text(encoding="utf-8")
+    first = page.split("\n\n| name |")[1].split("\n\n")[0]
+    assert [cells(line)[0].strip("`") for line in first.splitlines()[2:]] == list(EXPERIMENTS)
 
 
 def test_the_example_on_the_page_of_settings_can_be_read(tmp_path: Path) -> None:

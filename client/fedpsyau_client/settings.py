@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
 from fedpsyau_model.addresses import Address
+from fedpsyau_model.devices import DEVICES, is_device
 from fedpsyau_model.settings import Settings
 
 
@@ -39,6 +39,6 @@ class ClientSettings(Settings):
     @field_validator("device")
     @classmethod
     def _device(cls, device: str) -> str:
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-            raise ValueError("allowed are cpu, cuda and cuda:N")
+        if not is_device(device):
+            raise ValueError(f"allowed are {DEVICES}")
         return device

@@ -39,6 +39,13 @@ def simulate(
         int, typer.Option(min=1, help="CPU threads; models depend on it to the last bit.")
     ] = 1,
     device: Annotated[str, typer.Option(help="Where the network runs: cpu or cuda:N.")] = "cpu",
+    priors: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with SITE/priors.json of sites that use priors of their own, for "
+            'network.priors = "site".'
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with --out from its last whole round.")
     ] = False,
@@ -63,7 +70,8 @@ def simulate(
         "seed": seed,
     }
     if resume:
-        given = [key for key, value in (flags | {"--config": config}).items() if value is not None]
+        extra = {"--config": config, "--priors": priors}
+        given = [key for key, value in (flags | extra).items() if value is not None]
         if given:
             raise SettingsError(
                 f"--resume goes on with the settings in {out / 'config.json'}, and "
@@ -75,7 +83,15 @@ def simulate(
     else:
         settings = load_settings(FederationSettings, config, flags)
         with _training_bar(settings, 0) as progress:
-            folder = run(settings, data, out, threads=threads, device=device, progress=progress)
+            folder = run(
+                settings,
+                data,
+                out,
+                threads=threads,
+                device=device,
+                priors_folder=priors,
+                progress=progress,
+            )
     print_sites_table(folder, Console())
     typer.echo(f"The run is complete: {folder.path}")
     typer.echo(f"See it with: fedpsyau report {folder.path}")

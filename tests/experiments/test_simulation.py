@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
+from fedpsyau_client.own_priors.priors_file import read_priors_file
+from fedpsyau_client.priors_commands import app as build_app
 from fedpsyau_client.synthetic.twin import write_twin
 from fedpsyau_experiments.simulation import resume_simulation, simulate
-from fedpsyau_model.errors import DataNotFoundError, RunFolderError
+from fedpsyau_model.errors import DataNotFoundError, RunFolderError, SettingsError
 from fedpsyau_model.settings import FederationSettings
+from fedpsyau_priors import published_priors
 from fedpsyau_server.run_folder import RunFolder
 
 SITES = ("casme3_c1", "dfme_c1")
@@ -151,3 +155,58 @@ def test_a_run_folder_that_exists_is_left_alone(data: Path, tmp_path: Path) -> N
     with pytest.raises(RunFolderError, match="exists already"):
         simulate(settings(), data, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["note"]
+
+
+def own_priors(folder: Path, data: Path, site: str) -> str:
+    """Build a site's priors as it would; returns their fingerprint."""
+    arguments = ["--from", data / site, "--smoothing", 0.5, "--name", "own", "--out", folder / site]
+    result = CliRunner().invoke(build_app, ["build", *map(str, arguments)])
+    assert result.exit_code == 0, result.exception
+    return read_priors_file(folder / site / "priors.json").priors().fingerprint()
+
+
+def priors_used(folder: RunFolder) -> dict[str, str]:
+    return {
+        site: json.loads((folder.path / "sites" / site / "personal.json").read_text())["priors"][
+            "sha256"
+        ]
+        for site in SITES
+    }
+
+
+def test_sites_simulate_with_priors_of_their_own_also_when_resumed(
+    data: Path, tmp_path: Path
+) -> None:
+    chosen = settings(network={"priors": "site"}, training={"epochs": 1, "batch-size": 32})
+    fingerprint = own_priors(tmp_path / "priors", data, "dfme_c1")
+    broken = tmp_path / "broken"
+    with pytest.raises(KeyboardInterrupt):
+        simulate(
+            chosen,
+            data,
+            broken,
+            priors_folder=tmp_path / "priors",
+            progress=_Stop(len(SITES) + 1),
+        )
+    (tmp_path / "priors").rename(tmp_path / "gone")
+    own = resume_simulation(data, broken)
+    assert priors_used(own) == {
+        "dfme_c1": fingerprint,
+        "casme3_c1": published_priors().fingerprint(),
+    }
+    shared = simulate(chosen, data, tmp_path / "shared")
+    assert set(priors_used(shared).values()) == {published_priors().fingerprint()}
+    for site, differs in (("dfme_c1", True), ("casme3_c1", False)):  # in the first round
+        one, other = (models(folder, 1, "replies")[site] for folder in (own, shared))
+        assert any(not np.array_equal(one[name], other[name]) for name in one) is differs
+
+
+def test_priors_that_nobody_would_use_are_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "priors" / "dfme_c9").mkdir(parents=True)
+    for chosen, kind, told in (
+        (settings(), SettingsError, "network.priors"),
+        (settings(network={"priors": "site"}), DataNotFoundError, "priors.json"),
+    ):
+        with pytest.raises(kind, match=told):
+            simulate(chosen, data, tmp_path / "run", priors_folder=tmp_path / "priors")
+    assert not (tmp_path / "run").exists()

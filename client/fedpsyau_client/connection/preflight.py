@@ -22,12 +22,12 @@ from fedpsyau_client.connection.front_door import require_transport
 from fedpsyau_client.connection.key_probe import key_is_known
 from fedpsyau_client.connection.site_kit import SiteKit, opened_kit
 from fedpsyau_client.connection.taking_part import key_refusal, protection
-from fedpsyau_client.local_training.site import require_device
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_model import __version__
 from fedpsyau_model.addresses import answers
 from fedpsyau_model.certificates import read_certificate
+from fedpsyau_model.devices import require_device
 from fedpsyau_model.errors import (
     FedPsyAUError,
     OutputWriteError,

@@ -12,17 +12,24 @@ from fedpsyau_model.network import AuGatDsi
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_model.training import predict
 
-__all__ = ["calibrate", "held_out_confusion"]
+__all__ = ["calibrate", "held_out_classes", "held_out_confusion"]
 
 
 def held_out_confusion(
     network: AuGatDsi, clips: SiteClips, settings: FederationSettings, prior_weight: float
 ) -> np.ndarray:
     """Confusion matrix (C, C) of the network over a site's held-out clips, rows the true class."""
-    calibrate(network, clips, settings, prior_weight)
+    predicted = held_out_classes(network, clips, settings, prior_weight)
     classes = len(CLASS_NAMES[settings.network.classes])
-    predicted = predict(network, clips.held_out, prior_weight).emotion.argmax(dim=1)
-    return confusion_matrix(clips.held_out.emotion.cpu().numpy(), predicted.numpy(), classes)
+    return confusion_matrix(clips.held_out.emotion.cpu().numpy(), predicted, classes)
+
+
+def held_out_classes(
+    network: AuGatDsi, clips: SiteClips, settings: FederationSettings, prior_weight: float
+) -> np.ndarray:
+    """Classes (N,) that the network gives to a site's held-out clips."""
+    calibrate(network, clips, settings, prior_weight)
+    return predict(network, clips.held_out, prior_weight).emotion.argmax(dim=1).numpy()
 
 
 def calibrate(

@@ -33,7 +33,8 @@ from fedpsyau_client.own_priors.priors_file import PriorsFile, read_priors_file
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.store.feature_store import FeatureStore, open_feature_store
 from fedpsyau_model import __version__
-from fedpsyau_model.errors import JoinRefusedError, SettingsError, WeightsMismatchError
+from fedpsyau_model.devices import require_device
+from fedpsyau_model.errors import JoinRefusedError, WeightsMismatchError
 from fedpsyau_model.exchange import (
     SCHEMA_VERSION,
     Hello,
@@ -358,12 +359,3 @@ def derived_seed(seed: int, partition: str, round_number: int) -> int:
     """
     digest = hashlib.sha256(f"{seed}/{partition}/{round_number}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def require_device(device: str) -> None:
-    """Raise SettingsError if torch does not see the device here."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise SettingsError(
-            f"device = {device!r}: torch sees no CUDA device here. Use --device cpu, or install "
-            "torch's CUDA build and the driver."
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedpsyau_client.splits import split_by_subject
@@ -12,7 +13,9 @@ from fedpsyau_client.store.feature_store import FeatureStore
 from fedpsyau_model.clip_tensors import ClipTensors
 from fedpsyau_model.settings import FederationSettings
 
-__all__ = ["SiteClips", "divide_clips"]
+__all__ = ["DividedRows", "SiteClips", "divide_clips", "divide_rows"]
+
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,19 @@ class SiteClips:
     """What theta is chosen on, where the site chooses; not trained with either."""
 
 
+@dataclass(frozen=True)
+class DividedRows:
+    """Which of a store's clips stand on which side; see `SiteClips`.
+
+    label: of every clip of the store by row, where it has a class.
+    """
+
+    training: Indices
+    held_out: Indices
+    choosing: Indices | None
+    label: Indices
+
+
 def divide_clips(
     store: FeatureStore,
     settings: FederationSettings,
@@ -36,6 +52,22 @@ def divide_clips(
 
     Raises TooFewSubjectsError if the subjects do not suffice for it.
     """
+    rows = divide_rows(store, settings, generator)
+
+    def clips(part: Indices) -> ClipTensors:
+        return _tensors(store, part, rows.label[part]).to(device)
+
+    return SiteClips(
+        training=clips(rows.training),
+        held_out=clips(rows.held_out),
+        choosing=None if rows.choosing is None else clips(rows.choosing),
+    )
+
+
+def divide_rows(
+    store: FeatureStore, settings: FederationSettings, generator: np.random.Generator
+) -> DividedRows:
+    """Divide the rows of a store's clips that have a class, as `divide_clips` divides the clips."""
     rows, labels = store.labels(settings.network.classes)
     subjects = store.clips.subject[rows]
     outer = split_by_subject(subjects, settings.training.test_share, generator, labels)
@@ -45,16 +77,17 @@ def divide_clips(
             subjects[training], settings.strategy.theta_share, generator, labels[training]
         )
         training, choosing = training[inner.train], training[inner.test]
-    return SiteClips(
-        training=_tensors(store, rows[training], labels[training]).to(device),
-        held_out=_tensors(store, rows[outer.test], labels[outer.test]).to(device),
-        choosing=None
-        if choosing is None
-        else _tensors(store, rows[choosing], labels[choosing]).to(device),
+    label = np.full(len(store.clips.subject), -1, dtype=np.int64)
+    label[rows] = labels
+    return DividedRows(
+        training=rows[training],
+        held_out=rows[outer.test],
+        choosing=None if choosing is None else rows[choosing],
+        label=label,
     )
 
 
-def _tensors(store: FeatureStore, rows: np.ndarray, labels: np.ndarray) -> ClipTensors:
+def _tensors(store: FeatureStore, rows: Indices, labels: Indices) -> ClipTensors:
     clips = store.clips
     return ClipTensors(
         flow=torch.from_numpy(store.flow[rows]),

@@ -44,11 +44,13 @@ def train_fold(
     plan: Plan,
     start: Checkpoint | None = None,
     progress: Callable[[int], None] = lambda clips: None,
+    device: str = "cpu",
 ) -> TrainedFold:
     """Train a fresh network on a fold's training clips and test it on the others.
 
     clips: all clips of `index`, in its order. start: what the network starts from instead of the
     initial weights, as far as it goes. progress: called after every epoch with the clips trained.
+    device: where the network runs.
 
     The test clips are looked at once, when the model is final. All random numbers come from (seed,
     protocol, fold name), so a fold has the same bits whatever ran before it, with one torch thread.
@@ -57,6 +59,7 @@ def train_fold(
     network = build_network(plan.network, _seed(plan, fold, "weights"), plan.shared_priors())
     if start is not None:
         start_from(network, start)
+    network.to(device)
     trained = _train(network, index, clips, fold, plan, progress)
     # Statistics come from clips that the weights were trained on, never from tested ones.
     training = clips.subset(torch.from_numpy(trained.rows))
@@ -90,7 +93,7 @@ def _train(
     epochs = epochs_alone(plan.epochs, plan.training)
     rows, validation = fold.train, None
     if plan.select == "validation":
-        rows, validation = _inner_split(index, fold, plan)
+        rows, validation = inner_split(index, fold, plan)
     training = clips.subset(torch.from_numpy(rows))
     losses: list[MeanLosses] = []
     best = _BestEpoch(network, training, clips, validation, epochs)
@@ -156,7 +159,7 @@ class _BestEpoch:
         return number
 
 
-def _inner_split(index: ClipSet, fold: Fold, plan: Plan) -> tuple[Indices, Indices]:
+def inner_split(index: ClipSet, fold: Fold, plan: Plan) -> tuple[Indices, Indices]:
     """Divide a fold's training clips by subject into those trained on and those chosen by."""
     split = split_by_subject(
         index.subject[fold.train],

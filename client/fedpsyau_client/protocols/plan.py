@@ -29,13 +29,13 @@ Selection = Literal["last", "validation"]
 VALIDATION_SHARE = 0.2
 
 
-class _ByName(Settings):
+class PlanPart(Settings):
     """Settings that the code makes itself, and reads back from a file by the same names."""
 
     model_config = ConfigDict(validate_by_name=True)
 
 
-class DataPart(_ByName):
+class DataPart(PlanPart):
     """One feature store that clips come from."""
 
     partition: str
@@ -44,7 +44,7 @@ class DataPart(_ByName):
     synthetic: bool
 
 
-class Plan(_ByName):
+class Plan(PlanPart):
     """Content of ``plan.json``: two runs with equal plans have equal results, bit for bit.
 
     (On one machine: sums differ in their last bits between processors.)
@@ -56,6 +56,7 @@ class Plan(_ByName):
     epochs: int = Field(ge=1)
     select: Selection = "last"
     start_sha256: str = Field("", description="Checkpoint that training starts from.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Sums differ between them.")
     version: str = __version__
     data: tuple[DataPart, ...]
     network: NetworkSettings
@@ -84,11 +85,12 @@ class Plan(_ByName):
         return values
 
 
-class Job(_ByName):
+class Job(PlanPart):
     """A plan with where its parts are on this machine; what a worker process is given."""
 
     plan: Plan
     data: Path
     run: Path
     start: Path | None = None
+    device: str = "cpu"
     keep_models: bool = False

@@ -37,6 +37,7 @@ def pretrain(
     threads: Annotated[
         int, typer.Option(min=1, help="CPU threads; another number may change the last bits.")
     ] = 1,
+    device: Annotated[str, typer.Option(help="Where the network runs: cpu or cuda:N.")] = "cpu",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")
     ] = False,
@@ -67,6 +68,7 @@ def pretrain(
             settings,
             epochs,
             lambda _epoch, _clips: bar.advance(task),
+            device,
         )
     _print(found, out)
 

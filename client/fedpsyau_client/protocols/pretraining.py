@@ -25,6 +25,7 @@ from fedpsyau_model.action_units import AUS
 from fedpsyau_model.calibration import calibrate_batch_norm
 from fedpsyau_model.checkpoints import write_checkpoint
 from fedpsyau_model.clip_tensors import ClipTensors
+from fedpsyau_model.devices import require_device
 from fedpsyau_model.errors import SettingsError
 from fedpsyau_model.metrics import Counts, Scores, au_counts, au_f1
 from fedpsyau_model.model_state import load_state_arrays, state_arrays
@@ -68,6 +69,7 @@ def pretrain(
     settings: FederationSettings,
     epochs: int,
     progress: Callable[[int, int], None] = lambda epoch, clips: None,
+    device: str = "cpu",
 ) -> Pretrained:
     """Train the AU branch and write it as a checkpoint to `out`.
 
@@ -75,6 +77,7 @@ def pretrain(
     their lowest AU loss is kept.
     settings: [network], [training], alpha2, alpha3 and the seed count.
     progress: called after every epoch with its number and the clips trained.
+    device: where the network runs.
 
     Raises NoLabelledClipsError without AU labels, TooFewSubjectsError for fewer than two subjects,
     SettingsError for a network without the AU branch, and what opening a store raises.
@@ -84,11 +87,13 @@ def pretrain(
             "network.au-branch = False: a network without the AU branch has nothing to pre-train. "
             "Leave the setting out, or set it to true."
         )
+    require_device(device)
     index = open_clip_set(data, partitions, "aus")
     network = build_network(
         settings.network, seed_for(settings.seed, "pretrain", "weights"), settings.shared_priors()
     )
     network.add_module("inception", _NoEmotion(network.class_count))
+    network.to(device)
     training, validation = _divide(index, settings.seed)
     found = _train(network, training, validation, settings, epochs, progress)
     scored = _score(network, index, training, validation, found)

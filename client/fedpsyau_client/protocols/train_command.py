@@ -16,9 +16,9 @@ from fedpsyau_model.command_line import new_app
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from fedpsyau_client.protocols.fold_workers import Report
     from fedpsyau_client.protocols.outputs import RunSummary
     from fedpsyau_client.protocols.training_job import Begin
+    from fedpsyau_model.worker_crew import Report
 
 app = new_app("Train and test on one machine: leave-one-subject-out, k-fold, hold-out, by site.")
 
@@ -75,6 +75,7 @@ def train(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that train folds, one thread each.")
     ] = 1,
+    device: Annotated[str, typer.Option(help="Where the network runs: cpu or cuda:N.")] = "cpu",
     keep_models: Annotated[
         bool, typer.Option("--keep-models", help="Keep the model of every fold (16 MB each).")
     ] = False,
@@ -102,6 +103,7 @@ def train(
         select=select.value,
         start=start,
         workers=workers,
+        device=device,
         keep_models=keep_models,
         resume=resume,
     )
@@ -137,8 +139,8 @@ def _progress_bar() -> Progress:
 
 def _reporters(bar: Progress, epochs: int) -> tuple[Begin, Report]:
     """Make what draws the beginning of a run and each step of it."""
-    from fedpsyau_client.protocols.fold_workers import Progress as Step
     from fedpsyau_client.protocols.folds import Fold
+    from fedpsyau_model.worker_crew import Progress as Step
 
     task = bar.add_task("training", total=None, folds="", speed="")
     clips = done = total = 0
@@ -150,7 +152,7 @@ def _reporters(bar: Progress, epochs: int) -> tuple[Begin, Report]:
 
     def report(step: Step) -> None:
         nonlocal clips, done
-        clips += step.clips
+        clips += step.amount
         done += step.done
         speed = clips / max(bar.tasks[task].elapsed or 0, 0.001)
         bar.update(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedpsyau_client.protocols.clip_set import open_clip_set
-from fedpsyau_client.protocols.fold_workers import Report, run_folds
+from fedpsyau_client.protocols.fold_workers import run_folds
 from fedpsyau_client.protocols.folds import Fold, plan_folds
 from fedpsyau_client.protocols.outputs import RunSummary, summarise, write_outputs
 from fedpsyau_client.protocols.plan import Job, Plan, Protocol, Selection
 from fedpsyau_client.protocols.train_run import TrainRun
 from fedpsyau_model.checkpoints import read_checkpoint, start_from
+from fedpsyau_model.devices import require_device
 from fedpsyau_model.network import build_network
 from fedpsyau_model.settings import FederationSettings
+from fedpsyau_model.worker_crew import Report
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Options:
     workers: int = 1
     keep_models: bool = False
     resume: bool = False
+    device: str = "cpu"
 
 
 #: Called once, with all folds and those that are left to train.
@@ -48,6 +52,39 @@ def train_protocol(
 
     Raises a FedPsyAUError for whatever a user can cause; folds that are done are kept.
     """
+    with trained_run(options, begin, report) as run:
+        summary = summarise(run)
+        write_outputs(summary)
+    return summary
+
+
+@contextmanager
+def trained_run(options: Options, begin: Begin, report: Report) -> Iterator[TrainRun]:
+    """Train and test all folds that have no result yet; the run is locked as long as the block.
+
+    Raises a FedPsyAUError for whatever a user can cause; folds that are done are kept.
+    """
+    plan, folds = planned(options)
+    open_run = TrainRun.resume if options.resume else TrainRun.create
+    run = open_run(options.out, plan)
+    job = Job(
+        plan=plan,
+        data=options.data,
+        run=options.out,
+        start=options.start,
+        keep_models=options.keep_models,
+        device=options.device,
+    )
+    with run.locked():
+        pending = run.pending(folds)
+        begin(folds, pending)
+        run_folds(job, [fold.number for fold in pending], options.workers, report)
+        yield run
+
+
+def planned(options: Options) -> tuple[Plan, tuple[Fold, ...]]:
+    """Plan a run and divide its clips, without training anything."""
+    require_device(options.device)
     settings = options.settings
     clips = open_clip_set(options.data, options.partitions, settings.network.classes)
     plan = Plan(
@@ -57,29 +94,14 @@ def train_protocol(
         epochs=options.epochs,
         select=options.select,
         start_sha256=_start_hash(options.start, settings),
+        device="cuda" if options.device.startswith("cuda") else "cpu",
         data=clips.parts(),
         network=settings.network,
         priors=settings.priors,
         loss=settings.loss,
         training=settings.training,
     )
-    folds = plan_folds(clips, plan)
-    open_run = TrainRun.resume if options.resume else TrainRun.create
-    run = open_run(options.out, plan)
-    job = Job(
-        plan=plan,
-        data=options.data,
-        run=options.out,
-        start=options.start,
-        keep_models=options.keep_models,
-    )
-    with run.locked():
-        pending = run.pending(folds)
-        begin(folds, pending)
-        run_folds(job, [fold.number for fold in pending], options.workers, report)
-        summary = summarise(run)
-        write_outputs(summary)
-    return summary
+    return plan, plan_folds(clips, plan)
 
 
 def _start_hash(start: Path | None, settings: FederationSettings) -> str:

@@ -86,6 +86,20 @@ def test_mistakes_are_errors_of_their_own(twin: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("app", "arguments"), [(train_app, ("--protocol", "holdout")), (pretrain_app, ())]
+)
+@pytest.mark.parametrize(("device", "told"), [("gpu", "cuda:N"), ("cuda:99", "CUDA device")])
+def test_a_device_that_is_not_there_is_refused(
+    twin: Path, tmp_path: Path, app: typer.Typer, arguments: tuple[str, ...], device: str, told: str
+) -> None:
+    asked = training(twin, tmp_path / "out", *arguments, "--device", device)
+    error = run(app, *asked).exception
+    assert isinstance(error, SettingsError)
+    assert told in str(error)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_training_leaves_no_process_and_a_run_to_go_on_with(

@@ -187,8 +187,8 @@ def test_processes_and_order_do_not_change_a_bit(
     assert len(models[0]) == FOLDS
     for ours, theirs in zip(*models, strict=True):
         assert ours.read_bytes() == theirs.read_bytes()
-    assert sorted(each.fold for each in told if each.done) == [1, 2, 3]
-    assert sum(each.clips for each in told) == sum(each.train_clips for each in finished.results)
+    assert sorted(each.number for each in told if each.done) == [1, 2, 3]
+    assert sum(each.amount for each in told) == sum(each.train_clips for each in finished.results)
     assert multiprocessing.active_children() == []
 
 
