@@ -57,6 +57,18 @@ def test_services_heal_and_may_do_little(compose: dict[str, Any]) -> None:
     assert compose["networks"]["federation"]["internal"] is True
 
 
+@pytest.mark.parametrize("name", ["server", "site"])
+def test_sites_on_their_own_machines_may_do_as_little(name: str) -> None:
+    content = yaml.safe_load((ROOT / "deploy" / "compose" / f"{name}.yml").read_text())
+    [service] = content["services"].values()
+    assert (service["restart"], service["read_only"]) == ("always", True)
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert ("ports" in service) == (name == "server")
+    writable = [volume for volume in service["volumes"] if not volume.endswith(":ro")]
+    assert writable == {"server": ["./runs:/results"], "site": ["./state:/state"]}[name]
+
+
 def test_one_service_builds_the_image_that_all_use(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert [name for name, service in services.items() if "build" in service] == ["prepare"]
