@@ -1,15 +1,17 @@
 #!/bin/sh
-# Install what pyproject.toml asks for, then the project, into /opt/fedpsyau; part of the Dockerfile.
-# usage: install-packages.sh dependencies|project
+# Install what pyproject.toml asks for, or the project, into /opt/fedpsyau; part of the Dockerfile.
+#
+# usage: install.sh dependencies
+#        install.sh project FOLDER     what this adds is copied below FOLDER, too
 set -eu
 
 environment=/opt/fedpsyau
-wheelhouse=$PWD/deploy/wheelhouse
 packages=$environment/lib/python3.11/site-packages
+wheels=$PWD/deploy/wheelhouse
 
-if ls "$wheelhouse"/*.whl >/dev/null 2>&1; then
+if ls "$wheels"/*.whl >/dev/null 2>&1; then
     echo "installing from deploy/wheelhouse alone"
-    export PIP_NO_INDEX=1 PIP_FIND_LINKS="$wheelhouse"
+    export PIP_NO_INDEX=1 PIP_FIND_LINKS="$wheels"
     unset PIP_INDEX_URL PIP_EXTRA_INDEX_URL || true
     TORCH_INDEX=
 fi
@@ -49,10 +51,12 @@ compile() {
     "$environment/bin/python" -m compileall -qq -j 0 --invalidation-mode unchecked-hash "$@" || true
 }
 
-case $1 in
-    dependencies) dependencies ;;
-    project)
-        install --no-deps .
-        compile "$packages"/fedpsyau_*
-        ;;
-esac
+project() {
+    touch /tmp/before
+    install --no-deps .
+    compile "$packages"/fedpsyau_*
+    mkdir -p "$1"
+    find "$environment" -newer /tmp/before -type f -exec cp --parents -t "$1" {} +
+}
+
+"$@"
