@@ -14,6 +14,7 @@ import typer
 
 from fedpsyau_model import __version__
 from fedpsyau_model.errors import INTERRUPTED, FedPsyAUError
+from fedpsyau_model.proxies import connect_directly
 
 #: Set to anything to see the traceback of an error.
 DEBUG_VARIABLE = "FEDPSYAU_DEBUG"
@@ -32,6 +33,7 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
     # OpenMP's threads spin while they wait. Where several sites share a machine's cores, that
     # makes training several times slower; it must be said before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    connect_directly(())
     try:
         command()
     except FedPsyAUError as error:

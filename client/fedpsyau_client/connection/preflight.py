@@ -25,7 +25,7 @@ from fedpsyau_client.connection.taking_part import key_refusal, protection
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_model import __version__
-from fedpsyau_model.addresses import answers
+from fedpsyau_model.addresses import answers, split_address
 from fedpsyau_model.certificates import read_certificate
 from fedpsyau_model.devices import require_device
 from fedpsyau_model.errors import (
@@ -34,6 +34,7 @@ from fedpsyau_model.errors import (
     ServerUnreachableError,
     SettingsError,
 )
+from fedpsyau_model.proxies import connect_directly
 from fedpsyau_model.settings import load_settings
 
 __all__ = ["Finding", "preflight"]
@@ -103,6 +104,7 @@ class _Site:
     def read_settings(self) -> str:
         file = self._kit.settings if self._kit else None
         self._settings = load_settings(ClientSettings, file, self._flags)
+        connect_directly([split_address(self._settings.superlink)[0]])
         return f"site {self._settings.partition}, server {self._settings.superlink}"
 
     def device(self) -> str:

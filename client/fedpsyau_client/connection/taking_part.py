@@ -12,7 +12,7 @@ from fedpsyau_client.connection.site_kit import SiteKit
 from fedpsyau_client.connection.supernode import SuperNode
 from fedpsyau_client.local_training.site import Site
 from fedpsyau_client.settings import ClientSettings
-from fedpsyau_model.addresses import answers, require_protected
+from fedpsyau_model.addresses import answers, require_protected, split_address
 from fedpsyau_model.errors import (
     FedPsyAUError,
     KeyInUseError,
@@ -20,6 +20,7 @@ from fedpsyau_model.errors import (
     ServerUnreachableError,
 )
 from fedpsyau_model.exchange import Dismissal
+from fedpsyau_model.proxies import connect_directly
 from fedpsyau_model.settings import FederationSettings
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ def take_part(
     word, whatever `front_door` and `key_probe` find out about server, key and clock.
     """
     protection(settings, kit)
+    # The front door is looked at directly, so what is found there holds for direct connections.
+    connect_directly([split_address(settings.superlink)[0]])
     with Site.open(settings, agreed) as site:
         app = SiteApp(site)
         _wait_for_server(settings, kit)
