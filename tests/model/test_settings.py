@@ -229,12 +229,15 @@ OTHER_VALUES: dict[str, Any] = {
     "rounds.max-staleness": 0,
     "rounds.max-update-ratio": 3.0,
     "rounds.keep-rounds": 0,
+    "rounds.quorum-seconds": 1.0,
     "server.sites": ["a", "b"],
     "server.listen": "127.0.0.1:9999",
     "server.runs": "elsewhere",
     "server.start": "aus.safetensors",
     "server.kit": "federation",
     "server.insecure": True,
+    "server.metrics-address": "127.0.0.1:1",
+    "server.restarts": 0,
 }
 
 

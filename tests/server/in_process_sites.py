@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,14 @@ class InProcessSites:
         self.all_clips: list[int] = []
         self._next_round = first_round
 
-    def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
+    def wait_for_sites(
+        self, enough: int, seconds: float, among: Collection[str] | None = None
+    ) -> list[str]:
         self.waited_for.append(enough)
         return sorted(
-            name for name, site in self.sites.items() if self._next_round not in site.absent
+            name
+            for name, site in self.sites.items()
+            if self._next_round not in site.absent and (among is None or name in among)
         )
 
     def enrolled_clips(self, site: str) -> int:
