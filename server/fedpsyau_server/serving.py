@@ -208,10 +208,9 @@ def _serve_to_the_end(folder: RunFolder, server: ServerSettings, kit: ServerKit 
             raise death
         pause = RESTART_PAUSES[min(in_a_row, len(RESTART_PAUSES)) - 1]
         log.error(
-            "%s Going on after round %d in %.0f s.",
-            death,
+            "%s Going on after round %d.",
+            str(death).splitlines()[0],
             folder.state.round,
-            pause,
             extra={"fields": {"event": "restart", "round": folder.state.round}},
         )
         time.sleep(pause)
@@ -280,7 +279,7 @@ def _follow(
         if _tell_until_end(events):  # its last word may have been said before it died
             return
         if dead:
-            raise FlowerRuntimeError(f"{dead} The end of Flower's log:\n{last_lines()}")
+            raise FlowerRuntimeError(f"{dead}\nThe end of Flower's log:\n{last_lines()}")
         if time.monotonic() > next_question:
             next_question = time.monotonic() + STATUS_POLL
             now = status(run_id)
@@ -288,8 +287,8 @@ def _follow(
                 return
             if now.startswith("finished"):
                 raise FlowerRuntimeError(
-                    f"Flower ended the run ({now}) without a word from it. The end of its log:\n"
-                    f"{last_lines()}"
+                    f"Flower ended the run ({now}) without a word from it.\n"
+                    f"The end of Flower's log:\n{last_lines()}"
                 )
         time.sleep(EVENT_POLL)
 

@@ -76,6 +76,10 @@ class SuperNode:
         self._started = time.monotonic()
         self._log_start = self._log_file.stat().st_size
 
+    def has_worked(self) -> None:
+        """Let the next back-off start anew: a message came through this SuperNode."""
+        self._restarts = 0
+
     def keep_alive(self) -> bool:
         """Start the SuperNode again if it has ended; True if that was needed.
 
