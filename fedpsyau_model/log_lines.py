@@ -35,6 +35,8 @@ _PATH = "<path>"
 #: A word with a slash in it, up to a blank, quote, bracket or end of a sentence.
 _LOOKS_LIKE_A_PATH = re.compile(r"[^\s'\"`(),;=<>]*/[^\s'\"`(),;<>]+")
 
+_REST_OF_PATH = r"(?![\w-])[^\s'\"`(),;<>]*"
+
 #: Slashes that are no paths: an address of the web, and a key's two parts.
 _IS_NONE = re.compile(r"https?://[\w.:\[\]-]+(/healthz|/metrics)?|/healthz|/metrics")
 
@@ -78,7 +80,7 @@ def without_paths(text: str, hidden: Iterable[str] = ()) -> str:
     """Put ``<path>`` in the place of `hidden` and of every word that looks like a path."""
     for path in hidden:
         if len(path) > 1:
-            text = text.replace(path, _PATH)
+            text = re.sub(re.escape(path) + _REST_OF_PATH, _blanked, text)
     return _LOOKS_LIKE_A_PATH.sub(_blanked, text)
 
 

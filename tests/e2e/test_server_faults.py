@@ -7,8 +7,10 @@ nothing happened to, bit for bit.
 from __future__ import annotations
 
 import random
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from processes import Federation, run
 from server_deaths import LAUNCHER, MOMENTS, ROUNDS, SUPERLINK, WHOLE, Death, kill
 
+from fedpsyau_model.errors import RunFolderError
 from fedpsyau_server.run_folder import RunFolder
 
 pytestmark = pytest.mark.e2e
@@ -147,3 +150,98 @@ def test_killed_twenty_times_and_more(new_federation: Callable[..., Federation])
     ]
     (federation.folder / "deaths.txt").write_text("\n".join(lines))
     assert {each.moment for each in survived} >= set(MOMENTS)
+
+
+# Nowhere to write ---------------------------------------------------------------------------------
+
+
+def mount(*arguments: object) -> None:
+    """Mount something, or skip the test where that is not permitted."""
+    finished = subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False)
+    if finished.returncode != 0:
+        pytest.skip(f"mount is not permitted here: {finished.stderr.decode().strip()}")
+
+
+@pytest.fixture
+def on_small_disk(new_federation: Callable[..., Federation]) -> Iterator[Federation]:
+    """A federation whose run folder is on a disk of its own, of 80 MB."""
+    federation = new_federation()
+    runs = federation.folder / "runs"
+    runs.mkdir()
+    mount("-t", "tmpfs", "-o", "size=80m", "tmpfs", runs)
+    try:
+        yield federation
+    finally:
+        subprocess.run(["umount", "--lazy", str(runs)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write a file until the disk has no byte left."""
+    with path.open("wb", buffering=0) as stream:
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while True:
+                    stream.write(b"x" * size)
+
+
+def assert_stopped_by(federation: Federation, cause: str) -> None:
+    """The server has ended with one clear paragraph; the last whole round is there."""
+    assert federation.wait("server", 120) == RunFolderError.exit_code, federation.log("server")
+    errors = [line for line in federation.log("server").splitlines() if line.startswith("error: ")]
+    assert cause in errors[-1]
+    assert f"--resume {federation.run_folder}" in errors[-1]
+    assert "Traceback" not in federation.log("server")
+    folder = RunFolder.open(federation.run_folder)
+    assert folder.state.round == 1
+    assert sorted(folder.models()) == sorted(folder.contributions()) == sorted(SITES)
+    assert [line["round"] for line in folder.rounds()] == [1]
+
+
+def test_full_disk(on_small_disk: Federation) -> None:
+    federation = on_small_disk
+    start(federation, 2)
+    federation.wait_for_event("round-done", round=1)
+    ballast = federation.folder / "runs" / "ballast"
+    fill(ballast)
+    assert_stopped_by(federation, "disk")
+    federation.resume_server()
+    assert_stopped_by(federation, "disk")
+    ballast.unlink()
+    federation.resume_server()
+    assert_ends_as(federation, unbroken(federation, 2))
+
+
+@pytest.mark.slow
+def test_disk_that_is_full_only_for_models(on_small_disk: Federation) -> None:
+    """There is room for words, and none for a round: the run itself says what has happened."""
+    federation = on_small_disk
+    start(federation, 2)
+    federation.wait_for_event("sent", round=2)
+    ballast = federation.folder / "runs" / "ballast"
+    fill(ballast)
+    with ballast.open("r+b") as stream:
+        stream.truncate(ballast.stat().st_size - (1 << 20))
+    assert_stopped_by(federation, "The disk is full: free some space.")
+    assert federation.wait_for_event("failed", 1)["exit_code"] == RunFolderError.exit_code
+    ballast.unlink()
+    federation.resume_server()
+    assert_ends_as(federation, unbroken(federation, 2))
+
+
+@pytest.mark.slow
+def test_read_only_folder(on_small_disk: Federation) -> None:
+    federation = on_small_disk
+    start(federation, 2)
+    federation.wait_for_event("sent", round=2)
+    # What is open stays open; whoever opens a file from now on meets the read-only mount.
+    folder = federation.run_folder
+    mount("--bind", folder, folder)
+    mount("-o", "remount,ro,bind", folder)
+    try:
+        assert_stopped_by(federation, "read-only")
+        federation.resume_server()
+        assert_stopped_by(federation, "read-only")
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    federation.resume_server()
+    assert_ends_as(federation, unbroken(federation, 2))

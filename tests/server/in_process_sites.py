@@ -69,9 +69,10 @@ class InProcessSites:
         return self.sites[site].clips
 
     def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
-        number = self._next_round
-        self._next_round += 1
-        self.all_clips.append(next(iter(orders.values())).order.all_clips)
+        order = next(iter(orders.values())).order
+        number = order.round
+        self._next_round = number + 1
+        self.all_clips.append(order.all_clips)
         self.sent[number] = {name: unpack_tensors(order.model) for name, order in orders.items()}
         for name in sorted(orders, reverse=True):
             site = self.sites[name]

@@ -14,6 +14,7 @@ OTHER = "other"
 
 #: Kind -> what its sentences have in common. The first that fits counts.
 KINDS = {
+    "malformed": r"^malformed|in a message",
     "unreachable": r"could not be reached|connection was lost",
     "site-failure": r"reported a failure",
     "tensors": r"tensors missing",
@@ -27,8 +28,8 @@ KINDS = {
 
 
 def fault_kind(reason: str) -> str:
-    """Kind of a fault: a key of `KINDS`, or ``malformed`` or ``other``."""
+    """Kind of a fault: a key of `KINDS`, or ``other``."""
     for kind, pattern in KINDS.items():
         if re.search(pattern, reason):
             return kind
-    return "malformed" if "malformed" in reason or "message" in reason else OTHER
+    return OTHER
