@@ -90,6 +90,8 @@ def join(
     from fedpsyau_client.settings import ClientSettings
     from fedpsyau_model.settings import FederationSettings, load_settings
 
+    start_logging("client", log_format, partition or "")
+    hide_paths([kit, data, state, priors, config, Path.cwd(), Path.home()])
     with ExitStack() as stack:
         opened = stack.enter_context(opened_kit(kit)) if kit else None
         settings = load_settings(

@@ -29,7 +29,7 @@ from fedpsyau_server.kits.server_kit import ServerKit, open_server_kit
 from fedpsyau_server.kits.site_list import SiteList
 from fedpsyau_server.run_folder import RunConfig, RunFolder
 from fedpsyau_server.superlink import SuperLink, require_free, superlink
-from fedpsyau_server.watching.endpoint import watched
+from fedpsyau_server.watching.endpoint import require_address, watched
 from fedpsyau_server.watching.run_watch import RunWatch
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
     protection(settings.server)
     settings = _with_whole_kit(settings)
     require_free(settings.server.listen)
+    require_address(settings.server.metrics_address)
     now = datetime.datetime.now(datetime.UTC)
     name = name or f"{now:%Y%m%d-%H%M%S}-{settings.strategy.name}"
     return create_run(settings, settings.server.runs / name)

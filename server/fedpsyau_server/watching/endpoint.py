@@ -18,7 +18,7 @@ from fedpsyau_model.addresses import split_address
 from fedpsyau_model.errors import FedPsyAUError, MetricsAddressError
 from fedpsyau_server.watching.run_watch import RunWatch
 
-__all__ = ["HEALTH_PATH", "METRICS_PATH", "watched"]
+__all__ = ["HEALTH_PATH", "METRICS_PATH", "require_address", "watched"]
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,14 @@ def watched(address: str, watch: RunWatch) -> Iterator[None]:
             thread.join()
 
 
-def _listening(address: str, watch: RunWatch) -> _Server:
+def require_address(address: str) -> None:
+    """Raise MetricsAddressError if HOST:PORT cannot be had at this moment; empty is always well."""
+    if address:
+        with _listening(address, None):
+            pass
+
+
+def _listening(address: str, watch: RunWatch | None) -> _Server:
     try:
         return _Server(split_address(address), watch)
     except OSError as error:
@@ -68,7 +75,7 @@ class _Server(ThreadingHTTPServer):
     # Nobody who still reads may hold up the end of the server.
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], watch: RunWatch) -> None:
+    def __init__(self, address: tuple[str, int], watch: RunWatch | None) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.watch = watch
         self._places = threading.BoundedSemaphore(READERS)
@@ -98,13 +105,15 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
+        watch = self.server.watch
+        assert watch is not None  # without one nobody is served
         try:
             if self.path == HEALTH_PATH:
-                verdict = self.server.watch.health()
+                verdict = watch.health()
                 status = HTTPStatus.OK if verdict.well else HTTPStatus.SERVICE_UNAVAILABLE
                 self._answer(status, "application/json", _json(verdict.as_dict()))
             elif self.path == METRICS_PATH:
-                self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, self.server.watch.metrics())
+                self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, watch.metrics())
             else:
                 self.send_error(HTTPStatus.NOT_FOUND, f"there are {HEALTH_PATH}, {METRICS_PATH}")
         except (OSError, FedPsyAUError) as error:

@@ -15,7 +15,7 @@ from fedpsyau_model.child_process import free_port
 from fedpsyau_model.errors import MetricsAddressError
 from fedpsyau_server.rounds import RoundLoop
 from fedpsyau_server.run_folder import RunFolder
-from fedpsyau_server.watching.endpoint import READERS, watched
+from fedpsyau_server.watching.endpoint import READERS, require_address, watched
 from fedpsyau_server.watching.run_watch import RunWatch
 
 
@@ -96,6 +96,10 @@ def test_a_taken_port_is_an_error_that_names_the_cure(folder: RunFolder) -> None
             watched(address, RunWatch(folder)),
         ):
             pass
+        with pytest.raises(MetricsAddressError):
+            require_address(address)
+    require_address(address)
+    require_address("")
 
 
 def test_an_empty_address_serves_nothing(folder: RunFolder) -> None:
