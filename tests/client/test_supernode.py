@@ -45,18 +45,14 @@ def test_a_process_that_lives_and_answers_nothing_is_replaced(
 
 
 def test_a_process_that_ends_is_replaced_after_ever_longer_pauses_until_it_has_worked(
-    supernode_that: Callable[[str], SuperNode],
+    supernode_that: Callable[[str], SuperNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pauses: list[float] = []
     with supernode_that("exit 3") as node:
-        pauses = []
-        for _ in range(3):
+        monkeypatch.setattr(supernode.time, "sleep", pauses.append)
+        for worked in (False, False, False, True):
+            if worked:
+                node.has_worked()
             node._process.wait(5)
-            started = time.monotonic()
             assert node.keep_alive()
-            pauses.append(time.monotonic() - started)
-        assert pauses[0] < 0.1 <= min(pauses[1:])
-        node.has_worked()
-        node._process.wait(5)
-        started = time.monotonic()
-        assert node.keep_alive()
-        assert time.monotonic() - started < 0.1
+    assert pauses == [0.0, 0.1, 0.1, 0.0]
