@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,7 +50,8 @@ def test_a_process_that_ends_is_replaced_after_ever_longer_pauses_until_it_has_w
 ) -> None:
     pauses: list[float] = []
     with supernode_that("exit 3") as node:
-        monkeypatch.setattr(supernode.time, "sleep", pauses.append)
+        clock = SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic)
+        monkeypatch.setattr(supernode, "time", clock)
         for worked in (False, False, False, True):
             if worked:
                 node.has_worked()
