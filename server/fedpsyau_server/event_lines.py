@@ -28,6 +28,7 @@ _SENTENCES = {
     ),
     "round-started": (logging.INFO, "round {round} with {count} sites"),
     "reply": (logging.INFO, "round {round}: {site} answered ({answered} of {expected})"),
+    "lost-reply": (logging.WARNING, "round {round}: no reply of {site}: {fault}"),
     "late": (logging.WARNING, "round {round}: {site} has not answered in time"),
     "quarantined": (logging.WARNING, "round {round}: {site} is not used: {reason}"),
     "round-done": (logging.INFO, "round {round} done in {seconds:.1f} s"),
@@ -37,7 +38,9 @@ _SENTENCES = {
 def tell(event: Mapping[str, Any]) -> None:
     """Log one event of a run; those that are only for metrics stay unsaid."""
     kind = event["event"]
-    if kind == "reply" and event["fault"]:
+    if kind == "reply" and event.get("lost"):
+        kind = "lost-reply"
+    elif kind == "reply" and event["fault"]:
         kind, event = "quarantined", {**event, "event": "quarantined", "reason": event["fault"]}
     if kind not in _SENTENCES or (kind == "started" and event["whole_rounds"] == 0):
         return

@@ -50,7 +50,7 @@ class Order:
 class Reply:
     """What came back from a site: report and packed model, or why there is none.
 
-    lost: the site could not be reached, so it says nothing about what the site would answer.
+    lost: the fault is the connection's, and nothing is known against the site.
     """
 
     site: str
@@ -90,17 +90,19 @@ class _Collected:
     reports: dict[str, TrainingReport] = field(default_factory=dict)
     norms: dict[str, float] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
-    lost: set[str] = field(default_factory=set)
-    """Those of `quarantined` that could not be reached."""
+    lost: dict[str, str] = field(default_factory=dict)
+
+    def fault_of(self, site: str) -> str | None:
+        """Why the site has no valid reply; None if it has one, or none is known of."""
+        return self.quarantined.get(site) or self.lost.get(site)
 
     def keep(self, site: str, model: Model, report: TrainingReport, norm: float) -> None:
         self.models[site], self.reports[site], self.norms[site] = model, report, norm
-        self.quarantined.pop(site, None)
-        self.lost.discard(site)
+        self.lost.pop(site, None)
 
-    def quarantine(self, site: str, reason: str, lost: bool = False) -> None:
+    def quarantine(self, site: str, reason: str) -> None:
         self.quarantined[site] = reason
-        (self.lost.add if lost else self.lost.discard)(site)
+        self.lost.pop(site, None)
         for collection in (self.models, self.reports, self.norms):
             collection.pop(site, None)
 
@@ -263,10 +265,12 @@ class RoundLoop:
                 answered=len(collected.models),
                 expected=len(sent),
                 bytes=len(reply.model),
-                fault=collected.quarantined.get(reply.site),
+                fault=collected.fault_of(reply.site),
+                lost=reply.lost,
             )
-        for site in sorted(asked.keys() - collected.models.keys() - collected.quarantined.keys()):
-            self._folder.log_event("late", round=number, site=site)
+        for site in sorted(asked):
+            if site not in collected.models and collected.fault_of(site) is None:
+                self._folder.log_event("late", round=number, site=site)
         return replies
 
     def _missing(self, number: int, collected: _Collected, deadline: float) -> list[str]:
@@ -275,8 +279,7 @@ class RoundLoop:
         Those are the late and the lost ones: a site that has answered wrongly would do so again.
         Raises QuorumError once too few of them can come, or time has run out.
         """
-        wrong = collected.quarantined.keys() - collected.lost
-        open_sites = set(self._sites) - collected.models.keys() - wrong
+        open_sites = set(self._sites) - collected.models.keys() - collected.quarantined.keys()
         needed = self._min_sites - len(collected.models)
         if len(open_sites) < needed:
             raise self._too_few_replies(number, collected)
@@ -286,7 +289,8 @@ class RoundLoop:
         return present
 
     def _too_few_replies(self, number: int, collected: _Collected) -> QuorumError:
-        reasons = "; ".join(f"{site}: {why}" for site, why in collected.quarantined.items())
+        faults = collected.quarantined | collected.lost
+        reasons = "; ".join(f"{site}: {why}" for site, why in faults.items())
         return QuorumError(
             f"Round {number} has {len(collected.models)} valid replies, and [rounds] min-sites "
             f"is {self._min_sites}. {reasons.rstrip('.') or 'The others did not answer in time'}. "
@@ -314,6 +318,9 @@ class RoundLoop:
     def _take(self, number: int, reply: Reply, sent: Model, collected: _Collected) -> None:
         site = reply.site
         fault = reply.fault
+        if reply.lost:
+            collected.lost[site] = fault or "lost"
+            return
         if reply.report is not None and fault is None:
             classes = len(CLASS_NAMES[self._settings.network.classes])
             fault = report_fault(
@@ -334,7 +341,7 @@ class RoundLoop:
                 collected.keep(site, model, reply.report, update_norm(model, sent))
         if fault is not None:
             log.warning("round %d: the reply of %s is not used: %s", number, site, fault)
-            collected.quarantine(site, fault, lost=reply.lost)
+            collected.quarantine(site, fault)
 
     def _contribute(self, number: int, collected: _Collected) -> None:
         """Let fresh replies count, and those of silent sites while they are not too old."""
@@ -361,6 +368,7 @@ class RoundLoop:
             "answered": answered,
             "silent": sorted(set(self._sites) - set(answered) - set(collected.quarantined)),
             "absent": sorted(set(self._sites) - set(present)),
+            "lost": dict(sorted(collected.lost.items())),
             "quarantined": dict(sorted(collected.quarantined.items())),
             "contributions": {
                 site: mark.model_dump() for site, mark in sorted(self._marks.items())

@@ -304,7 +304,7 @@ def test_a_lost_site_is_waited_for_and_the_run_is_as_if_nothing_had_been(
     # Who has answered in the round is not asked again.
     assert link.asked == [(1, ["a", "b"]), (2, ["a", "b"]), *[(2, ["b"])] * tries, (3, ["a", "b"])]
     line = folder.rounds()[1]
-    assert (line["answered"], line["quarantined"], line["silent"]) == (["a", "b"], {}, [])
+    assert (line["answered"], line["quarantined"], line["lost"]) == (["a", "b"], {}, {})
     waiting = events(folder, "waiting")
     assert len(waiting) == tries + looks
     assert {(each["round"], each["needed"]) for each in waiting} == {(2, 1)}

@@ -15,7 +15,6 @@ OTHER = "other"
 #: Kind -> what its sentences have in common. The first that fits counts.
 KINDS = {
     "malformed": r"^malformed|in a message",
-    "unreachable": r"could not be reached|connection was lost",
     "site-failure": r"reported a failure",
     "tensors": r"tensors missing",
     "not-finite": r"not finite",

@@ -101,6 +101,7 @@ def _sites(progress: RunProgress) -> Iterator[Metric]:
     for name, text, counts in (
         ("sent_bytes", "Bytes of the models that a site was sent.", progress.sent_bytes),
         ("received_bytes", "Bytes of the models that a site sent.", progress.received_bytes),
+        ("lost_replies", "Replies that were lost with a site's connection.", progress.lost),
     ):
         yield _counter(name, text, ["site"], {(site,): count for site, count in counts.items()})
 

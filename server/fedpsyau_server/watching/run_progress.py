@@ -54,6 +54,8 @@ class RunProgress:
     received_bytes: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """Replies that were not used, by site and kind of fault."""
+    lost: Counter[str] = field(default_factory=Counter)
+    """Rounds that a site had no part in because its connection broke."""
     refused: int = 0
     times: list[RoundTimes] = field(default_factory=list)
 
@@ -95,11 +97,14 @@ class RunProgress:
 
     def _on_reply(self, event: Mapping[str, Any]) -> None:
         site = event["site"]
-        self._see(event)
+        if not event.get("lost"):
+            self._see(event)
         self.received_bytes[site] += event.get("bytes", 0)
         if event["fault"] is None:
             self.answered[site] = event["round"]
             self.late.discard(site)
+        elif event.get("lost"):
+            self.lost[site] += 1
         else:
             self.quarantined[site, fault_kind(event["fault"])] += 1
 

@@ -38,8 +38,6 @@ def unreadable() -> str:
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
-        ("its node could not be reached", "unreachable"),
-        ("its connection was lost", "unreachable"),
         ("the site reported a failure (code 51)", "site-failure"),
         ("malformed: it has no round", "malformed"),
         (unreadable(), "malformed"),

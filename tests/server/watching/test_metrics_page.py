@@ -27,6 +27,7 @@ def progress() -> RunProgress:
     made.sent_bytes.update(a=1000)
     made.received_bytes.update(a=900)
     made.quarantined.update({("b", "norm"): 2})
+    made.lost.update(b=4)
     made.times = [
         RoundTimes(0.5, {}),
         RoundTimes(10.0, {}),
@@ -72,6 +73,7 @@ def test_every_figure_stands_on_the_page(progress: RunProgress) -> None:
         ("site_seen_timestamp_seconds", "a", 90),
         ("sent_bytes_total", "a", 1000),
         ("received_bytes_total", "a", 900),
+        ("lost_replies_total", "b", 4),
     ):
         assert page[name, (("site", label),)] == value
     assert page["quarantined_replies_total", (("reason", "norm"), ("site", "b"))] == 2

@@ -42,6 +42,7 @@ STORY = [
     event("sent", 134.0, round=2, site="b", bytes=100),
     event("reply", 135.0, round=2, site="b", bytes=70, fault="tensor w holds ... not finite"),
     event("gone", 136.0, site="b"),
+    event("reply", 136.5, round=2, site="a", bytes=0, fault="lost", lost=True),
     event("a kind that is not known yet", 137.0),
 ]
 
@@ -67,6 +68,7 @@ def test_a_story_adds_up(progress: RunProgress) -> None:
     assert progress.sent_bytes == {"a": 300, "b": 200}
     assert progress.received_bytes == {"a": 90, "b": 70}
     assert progress.quarantined == {("b", "not-finite"): 1}
+    assert progress.lost == {"a": 1}
     assert progress.late == set()
     assert [each.seconds for each in progress.times] == [101.0]
 
