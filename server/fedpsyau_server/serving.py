@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 EVENT_POLL = 0.3
 STATUS_POLL = 30.0
 
+#: How long the process that runs the rounds may take to start.
+START_SECONDS = 120.0
+
 #: Seconds before the first, second, ... restart in a row of processes that have died.
 RESTART_PAUSES = (0.5, 2.0, 5.0, 15.0)
 
@@ -311,13 +314,18 @@ def _tell_until_end(events: EventTail) -> bool:
 
 
 class _Deaths:
-    """Notices that the SuperLink or, once it has started, the process of the rounds has died."""
+    """Notices that the SuperLink or the process of the rounds has died, or never came to life.
+
+    Flower drops a process whose start takes too long (on a machine that is very busy), and then
+    neither starts another nor says that the run has ended.
+    """
 
     def __init__(self, link: SuperLink, folder: Path) -> None:
         self._process = link.process
         self._folder = folder
         self._events = EventTail(folder / "events.jsonl", past=False)
         self._started = False
+        self._deadline = time.monotonic() + START_SECONDS
 
     def __call__(self) -> str | None:
         if self._process.return_code is not None:
@@ -325,4 +333,6 @@ class _Deaths:
         self._started |= any(event["event"] == "started" for event in self._events.new())
         if self._started and not RunFolder.is_locked(self._folder, "rounds"):
             return "The process that runs the rounds ended without a word."
+        if not self._started and time.monotonic() > self._deadline:
+            return f"The process that runs the rounds did not start in {START_SECONDS:.0f} s."
         return None

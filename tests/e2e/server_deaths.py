@@ -58,7 +58,7 @@ def _wait_for(federation: Federation, death: Death, stale: set[str]) -> None:
     """Wait for the moment, or for the end of its round if it was too short to be seen."""
     events = EventTail(federation.run_folder / "events.jsonl", past=False)
     names = ("round-done", MOMENTS[death.moment])
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     begun = death.moment == "gather"
     current = 0
     while not begun:

@@ -60,7 +60,7 @@ def unbroken(federation: Federation, rounds: int) -> Path:
 
 def assert_ends_as(federation: Federation, other: Path) -> None:
     """The run ends well, with every round once, and with the other's models byte by byte."""
-    codes = federation.wait_for_all()
+    codes = federation.wait_for_all(600)
     assert set(codes.values()) == {0}, (codes, federation.log("server"))
     ours, theirs = RunFolder.open(federation.run_folder), RunFolder.open(other)
     assert ours.state.status == "completed"
@@ -96,7 +96,7 @@ def survive(federation: Federation, deaths: list[Death]) -> list[Survived]:
         if death.victims in (WHOLE, LAUNCHER):
             federation.resume_server()
         else:
-            federation.wait_for_event("started", whole_rounds=whole_rounds(federation))
+            federation.wait_for_event("started", 600, whole_rounds=whole_rounds(federation))
     return survived
 
 
@@ -133,11 +133,11 @@ def test_killed_while_it_writes_and_without_its_superlink(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_killed_twenty_times_and_more(new_federation: Callable[..., Federation]) -> None:
-    rounds = 12
+@pytest.mark.timeout(5400)
+def test_killed_twenty_times(new_federation: Callable[..., Federation]) -> None:
+    rounds = 8
     generator = random.Random(20)
-    victims = [WHOLE] * 16 + [LAUNCHER] * 4 + [SUPERLINK] * 2 + [ROUNDS] * 2
+    victims = [WHOLE] * 16 + [LAUNCHER] * 2 + [SUPERLINK, ROUNDS]
     generator.shuffle(victims)
     federation = new_federation()
     start(federation, rounds)

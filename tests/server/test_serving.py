@@ -72,6 +72,27 @@ def test_a_failure_of_flower_in_the_rounds_is_one_to_start_again_from(events: Pa
         follow(events, '{"event": "failed", "message": "the grid is gone", "exit_code": 42}\n')
 
 
+def test_a_process_that_does_not_start_passes_for_dead(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = SimpleNamespace(process=SimpleNamespace(return_code=None))
+    death = serving._Deaths(link, folder.path)  # type: ignore[arg-type]
+    assert death() is None
+    monkeypatch.setattr(serving, "START_SECONDS", -1.0)
+    assert "did not start" in str(serving._Deaths(link, folder.path)())  # type: ignore[arg-type]
+
+
+def test_a_process_that_has_let_go_of_its_folder_is_dead(folder: RunFolder) -> None:
+    link = SimpleNamespace(process=SimpleNamespace(return_code=None))
+    death = serving._Deaths(link, folder.path)  # type: ignore[arg-type]
+    with folder.locked("rounds", 0):
+        folder.log_event("started", whole_rounds=0)
+        assert death() is None
+    assert "ended without a word" in str(death())
+    link.process.return_code = -9
+    assert "SuperLink ended (code -9)" in str(death())
+
+
 # Starting again -----------------------------------------------------------------------------------
 
 
