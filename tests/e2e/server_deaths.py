@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import Federation
+from processes import Federation, wait_until
 
 from fedpsyau_model.process_tree import descendants
 from fedpsyau_server.event_tail import EventTail
@@ -39,12 +39,10 @@ def kill(federation: Federation, death: Death) -> str:
     stale = _round_folders(federation.run_folder)
     _wait_for(federation, death, stale)
     server = federation.processes["server"]
-    offspring = descendants(server.pid)
     if script := _SCRIPTS.get(death.victims):
-        victims = {pid for pid in offspring if script in _command(pid)}
-        assert victims, f"no {script} among {[_command(pid) for pid in offspring]}"
+        victims = wait_until(lambda: _running(script, server.pid), 300, f"a process {script}")
     else:
-        victims = {server.pid} | (offspring if death.victims == WHOLE else set())
+        victims = {server.pid} | (descendants(server.pid) if death.victims == WHOLE else set())
     for pid in sorted(victims, key=lambda pid: pid != server.pid):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -77,6 +75,11 @@ def _round_folders(run_folder: Path) -> set[str]:
     """Folders of rounds, whole ones and those under a temporary name."""
     rounds = run_folder / "rounds"
     return {path.name for path in rounds.iterdir()} if rounds.exists() else set()
+
+
+def _running(script: str, pid: int) -> set[int]:
+    """Processes of a script among the offspring of a process."""
+    return {each for each in descendants(pid) if script in _command(each)}
 
 
 def _command(pid: int) -> str:
