@@ -16,14 +16,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from fedpsyau_model.addresses import split_address
 from fedpsyau_model.errors import FedPsyAUError, MetricsAddressError
+from fedpsyau_server.watching.paths import HEALTH_PATH, METRICS_PATH
 from fedpsyau_server.watching.run_watch import RunWatch
 
-__all__ = ["HEALTH_PATH", "METRICS_PATH", "require_address", "watched"]
+__all__ = ["require_address", "watched"]
 
 log = logging.getLogger(__name__)
-
-HEALTH_PATH = "/healthz"
-METRICS_PATH = "/metrics"
 
 #: Readers at one time; more are turned away at once.
 READERS = 8

@@ -22,7 +22,7 @@ def health_command(
     import httpx
 
     from fedpsyau_model.settings import FederationSettings, load_settings
-    from fedpsyau_server.watching.endpoint import HEALTH_PATH
+    from fedpsyau_server.watching.paths import HEALTH_PATH
 
     settings = load_settings(FederationSettings, flags={"server.metrics-address": address})
     where = settings.server.metrics_address
