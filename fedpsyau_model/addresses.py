@@ -28,6 +28,9 @@ def _checked(address: str) -> str:
 #: A settings value that holds HOST:PORT.
 Address = Annotated[str, AfterValidator(_checked)]
 
+#: The same, or empty for none.
+OptionalAddress = Annotated[str, AfterValidator(lambda address: address and _checked(address))]
+
 
 def is_loopback(address: str) -> bool:
     """Whether HOST:PORT can be reached from this machine only."""

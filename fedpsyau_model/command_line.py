@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,10 @@ import typer
 
 from fedpsyau_model import __version__
 from fedpsyau_model.errors import INTERRUPTED, FedPsyAUError
+from fedpsyau_model.log_lines import FORMAT_VARIABLE, logs_as_json
 from fedpsyau_model.proxies import connect_directly
+
+log = logging.getLogger(__name__)
 
 #: Set to anything to see the traceback of an error.
 DEBUG_VARIABLE = "FEDPSYAU_DEBUG"
@@ -39,22 +43,32 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
     except FedPsyAUError as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        print_error(str(error))
+        print_error(str(error), type(error).__name__, error.exit_code)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print_error("Stopped before it was done.")
+        print_error("Stopped before it was done.", "Interrupted", INTERRUPTED)
         sys.exit(INTERRUPTED)
     sys.exit(0)
 
 
-def print_error(message: str) -> None:
-    """Print one paragraph to stderr, the word `error` in red where the terminal has colours."""
+def print_error(message: str, kind: str, exit_code: int) -> None:
+    """Print one paragraph to stderr, the word `error` in red where the terminal has colours.
+
+    kind: name of the error, for logs in JSON.
+    """
+    if logs_as_json():
+        fields = {"event": "error", "error": kind, "exit_code": exit_code}
+        log.error(message, extra={"fields": fields})
+        return
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
     typer.echo(_printable(message), err=True)
 
 
 def print_notice(message: str) -> None:
     """Print one paragraph to stderr, the word `notice` in yellow where the terminal has colours."""
+    if logs_as_json():
+        log.info(message, extra={"fields": {"event": "notice"}})
+        return
     typer.secho("notice: ", fg="yellow", err=True, nl=False)
     typer.echo(_printable(message), err=True)
 
@@ -72,7 +86,28 @@ def _printable(message: str) -> str:
 
 def print_warning(message: str) -> None:
     """Print one paragraph to stderr, all of it in red where the terminal has colours."""
+    if logs_as_json():
+        log.warning(message, extra={"fields": {"event": "warning"}})
+        return
     typer.secho(f"warning: {message}", fg="red", bold=True, err=True)
+
+
+def print_result(message: str) -> None:
+    """Print to stdout what a long-running command has to say at its end."""
+    if logs_as_json():
+        log.info(message, extra={"fields": {"event": "result"}})
+        return
+    typer.echo(message)
+
+
+def log_format_option() -> Any:
+    """Make the option ``--log-format`` of a long-running command."""
+    return typer.Option(
+        "--log-format",
+        help="Lines for people, or JSON lines without paths for a collector: text or json.",
+        envvar=FORMAT_VARIABLE,
+        show_envvar=False,
+    )
 
 
 def new_app(help_text: str) -> typer.Typer:

@@ -183,6 +183,18 @@ class FoldProcessError(FedPsyAUError):
     exit_code = 44
 
 
+class RunFolderInUseError(FedPsyAUError):
+    """Another server works in the same run folder."""
+
+    exit_code = 45
+
+
+class MetricsAddressError(FedPsyAUError):
+    """The address for health and metrics is taken, or not this machine's."""
+
+    exit_code = 46
+
+
 class WeightsMismatchError(FedPsyAUError):
     """Weights do not fit the network that they should go into."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterable
@@ -32,6 +34,19 @@ def alive(pids: Iterable[int]) -> set[int]:
     return {
         pid for pid in pids if (fields := _fields(Path(f"/proc/{pid}/stat"))) and fields[0] != "Z"
     }
+
+
+def kill_those_with(name: str, value: str) -> None:
+    """Kill every process of this user that was started with an environment variable at a value.
+
+    It finds the offspring of a process that has died; this process itself is spared.
+    """
+    wanted = f"{name}={value}".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(environment.parent.name)
+        with contextlib.suppress(OSError):
+            if pid != os.getpid() and wanted in environment.read_bytes().split(b"\0"):
+                os.kill(pid, signal.SIGKILL)
 
 
 def end_with(pid: int, exit_code: int) -> None:

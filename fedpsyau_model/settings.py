@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from fedpsyau_model.addresses import Address
+from fedpsyau_model.addresses import Address, OptionalAddress
 from fedpsyau_model.emotions import ClassScheme
 from fedpsyau_model.errors import SettingsError
 from fedpsyau_priors import PUBLISHED, IntrinsicEdges, Priors, own_priors
@@ -275,12 +275,20 @@ class RoundSettings(Settings):
     """Course of a run; the coordinator's own, not part of what sites agree to."""
 
     rounds: int = Field(20, ge=1, le=100_000, description="Communication rounds.")
-    min_sites: int = Field(2, ge=1, description="Valid replies without which a run ends.")
+    min_sites: int = Field(
+        2, ge=1, description="The quorum: valid replies without which a round does not end."
+    )
     join_seconds: float = Field(
         300, gt=0, description="How long the server waits for all sites before the first round."
     )
     round_seconds: float = Field(
         3600, gt=0, description="How long a round waits for replies of sites that are connected."
+    )
+    quorum_seconds: float = Field(
+        3600,
+        ge=0,
+        description="How long the server then waits for lost and late sites while fewer than "
+        "min-sites have answered, before the run ends.",
     )
     max_staleness: int = Field(
         3, ge=0, description="Rounds for which a silent site's last model still contributes."
@@ -319,6 +327,16 @@ class ServerSettings(Settings):
 
     sites: tuple[str, ...] = Field(DEFAULT_SITES, description="Partitions that may take part.")
     listen: Address = Field("127.0.0.1:9092", description="Address that sites connect to.")
+    metrics_address: OptionalAddress = Field(
+        "127.0.0.1:9190",
+        description="Address of /healthz and /metrics, plain HTTP; empty for none.",
+    )
+    restarts: int = Field(
+        3,
+        ge=0,
+        description="How often in a row the server starts its processes again when they die "
+        "without finishing a round.",
+    )
     runs: Path = Field(Path("runs"), description="Folder that holds the run folders.")
     start: str = Field(
         "",
@@ -439,6 +457,21 @@ SettingsModel = TypeVar("SettingsModel", bound=Settings)
 #: Environment variables ``FEDPSYAU_SECTION__KEY`` override the file.
 ENVIRONMENT_PREFIX = "FEDPSYAU_"
 
+#: Keys of a site's own settings, whose model is the client's; a test keeps them equal. One
+#: environment may serve both roles, so that each role knows the other's variables.
+CLIENT_KEYS = (
+    *("partition", "data", "state", "priors", "superlink", "device", "threads", "connect-seconds"),
+    *("kit", "insecure"),
+)
+
+#: Variables that are no settings; the same test looks for others in the code.
+OTHER_VARIABLES = frozenset(
+    {
+        *("FEDPSYAU_DEBUG", "FEDPSYAU_MODELS", "FEDPSYAU_LOG_FORMAT", "FEDPSYAU_SHARED_DATA"),
+        *("FEDPSYAU_RUN_FOLDER", "FEDPSYAU_LAUNCHER"),
+    }
+)
+
 
 def load_settings(
     model: type[SettingsModel],
@@ -461,6 +494,7 @@ def load_settings(
     for key, value in (base or {}).items():
         _set_dotted(values, key, value, keep=True)
     environment = os.environ if environment is None else environment
+    require_known_variables(environment)
     for key, text in _environment_values(model, environment).items():
         _set_dotted(values, key, text)
     for key, value in (flags or {}).items():
@@ -470,6 +504,34 @@ def load_settings(
         return model.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_explain(error, file, dotted_keys(model))) from None
+
+
+def changed_settings(
+    settings: SettingsModel,
+    changeable: Sequence[str],
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str] | None = None,
+) -> SettingsModel:
+    """Change settings that are fixed but for some keys, by the environment and then by `flags`.
+
+    Raises SettingsError for a flag of another key, and for wrong values.
+    """
+    environment = os.environ if environment is None else environment
+    require_known_variables(environment)
+    given = {key: value for key, value in flags.items() if value is not None}
+    if fixed := sorted(given.keys() - set(changeable)):
+        raise SettingsError(
+            f"{fixed[0]} = {_brief(repr(str(given[fixed[0]])))} cannot be given here: it is fixed "
+            f"by config.json of the run. What can be changed is {', '.join(changeable)}."
+        )
+    values = settings.as_dict()
+    found = _environment_values(type(settings), environment)
+    for key, value in ({key: found[key] for key in changeable if key in found} | given).items():
+        _set_dotted(values, key, value)
+    try:
+        return type(settings).model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, None, dotted_keys(type(settings)))) from None
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -495,6 +557,20 @@ def _environment_values(model: type[Settings], environment: Mapping[str, str]) -
         if (name := environment_name(key)) in environment:
             found[key] = environment[name]
     return found
+
+
+def require_known_variables(environment: Mapping[str, str]) -> None:
+    """Raise SettingsError for a variable of ours that nothing reads: it was misspelt."""
+    known = {environment_name(key) for key in dotted_keys(FederationSettings)}
+    known |= OTHER_VARIABLES | {environment_name(key) for key in CLIENT_KEYS}
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=2)
+            meant = f"Did you mean {' or '.join(near)}? " if near else ""
+            raise SettingsError(
+                f"The environment variable {name} = {_brief(repr(environment[name]))} belongs to "
+                f"no setting. {meant}Correct its name or unset it; docs/settings.md lists all."
+            )
 
 
 def environment_name(key: str) -> str:

@@ -138,5 +138,13 @@ def test_help_does_not_load_torch():
     )
 
 
+def test_asking_a_server_for_its_health_does_not_load_torch():
+    assert not torch_is_loaded_after(
+        "import sys; sys.argv = ['fedpsyau-server', 'health', '--address', '127.0.0.1:1']\n"
+        "from fedpsyau_server.command import app\n"
+        "try: app()\nexcept SystemExit as end: assert end.code == 1"
+    )
+
+
 def test_the_torch_check_can_fail():
     assert torch_is_loaded_after("import torch")

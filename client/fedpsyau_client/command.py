@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +9,15 @@ import typer
 
 from fedpsyau_client.connection.preflight_command import preflight_command
 from fedpsyau_model.command_line import (
+    log_format_option,
     new_app,
     print_notice,
+    print_result,
     print_warning,
     run_command,
     version_option,
 )
+from fedpsyau_model.log_lines import LogFormat, hide_paths, start_logging
 
 app = new_app("Join a federation as one site. Nothing but weights and counts leaves this machine.")
 
@@ -75,6 +77,7 @@ def join(
         bool,
         typer.Option("--insecure", help="Speak plaintext beyond this machine. Never for earnest."),
     ] = False,
+    log_format: Annotated[LogFormat, log_format_option()] = "text",
     version: bool = version_option(),
 ) -> None:
     """Join a federation as one site, and train in it until the server says that it is over."""
@@ -87,6 +90,8 @@ def join(
     from fedpsyau_client.settings import ClientSettings
     from fedpsyau_model.settings import FederationSettings, load_settings
 
+    start_logging("client", log_format, partition or "")
+    hide_paths([kit, data, state, priors, config, Path.cwd(), Path.home()])
     with ExitStack() as stack:
         opened = stack.enter_context(opened_kit(kit)) if kit else None
         settings = load_settings(
@@ -106,18 +111,12 @@ def join(
             },
         )
         agreed = load_settings(FederationSettings, config) if config else None
-        _log_to_stderr(settings.partition)
+        start_logging("client", log_format, settings.partition)
+        own = (settings.data, settings.state, settings.kit, settings.priors, config)
+        hide_paths([*own, Path.cwd(), Path.home()])
         tell = print_warning if settings.insecure else print_notice
         tell(protection(settings, opened))
-        typer.echo(take_part(settings, agreed, opened))
-
-
-def _log_to_stderr(partition: str) -> None:
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s {partition} %(message)s", datefmt="%H:%M:%S"
-    )
-    for noisy in ("flwr", "httpx", "httpcore"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+        print_result(take_part(settings, agreed, opened))
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from fedpsyau_client.local_training.site import Site
 from fedpsyau_model.errors import FedPsyAUError, JoinRefusedError
@@ -38,9 +38,11 @@ class InProcessLink:
         """Whether a site's data is made up, by site."""
         return {site: each.synthetic for site, each in self._introductions.items()}
 
-    def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
+    def wait_for_sites(
+        self, enough: int, seconds: float, among: Collection[str] | None = None
+    ) -> list[str]:
         """See SiteLink: all are there at once."""
-        return list(self._introductions)
+        return [site for site in self._introductions if among is None or site in among]
 
     def enrolled_clips(self, site: str) -> int:
         """See SiteLink."""

@@ -7,7 +7,7 @@ every site's reply holds the one model, and the scores of that site's own held-o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -75,9 +75,11 @@ class PooledLink:
             self.synthetic[site] = store.manifest.synthetic
         self._all = _joined([clips.training for clips in self._clips.values()])
 
-    def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
+    def wait_for_sites(
+        self, enough: int, seconds: float, among: Collection[str] | None = None
+    ) -> list[str]:
         """See SiteLink."""
-        return list(self._clips)
+        return [site for site in self._clips if among is None or site in among]
 
     def enrolled_clips(self, site: str) -> int:
         """See SiteLink."""

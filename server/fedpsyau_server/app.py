@@ -23,6 +23,9 @@ from fedpsyau_server.run_folder import LAUNCHER_VARIABLE, RUN_FOLDER_VARIABLE, R
 #: How long the sites are given to hear that the run is complete.
 FAREWELL_SECONDS = 20.0
 
+#: How long a server that was killed is given to leave the folder.
+PREDECESSOR_SECONDS = 30.0
+
 app = ServerApp()
 
 
@@ -39,11 +42,15 @@ def main(grid: Grid, context: Context) -> None:
         keys=settings.server.kit is not None,
     )
     link = FlowerLink(grid, roster, folder.log_event)
-    run_rounds(folder, link)
-    link.dismiss(
-        Dismissal(
-            reason=f"The run is complete after {settings.rounds.rounds} rounds.", exit_code=0
-        ),
-        FAREWELL_SECONDS,
-    )
-    folder.log_event("ended")
+    with folder.locked("rounds", PREDECESSOR_SECONDS):
+        # Read anew, because a predecessor may have finished a round before it let go of the lock.
+        folder.reread()
+        folder.log_event("started", whole_rounds=folder.state.round)
+        run_rounds(folder, link)
+        link.dismiss(
+            Dismissal(
+                reason=f"The run is complete after {settings.rounds.rounds} rounds.", exit_code=0
+            ),
+            FAREWELL_SECONDS,
+        )
+        folder.log_event("ended")

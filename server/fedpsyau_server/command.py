@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fedpsyau_model.command_line import (
+    log_format_option,
     new_app,
     print_notice,
+    print_result,
     print_warning,
     run_command,
     version_option,
 )
+from fedpsyau_model.log_lines import LogFormat, hide_paths, start_logging
 from fedpsyau_server.kits.kit_commands import provision_command, revoke_command
+from fedpsyau_server.watching.health_command import health_command
 
 app = new_app("Coordinate a federation. Sites connect to one port; only weights and counts arrive.")
 
 
 app.command("provision")(provision_command)
 app.command("revoke")(revoke_command)
+app.command("health")(health_command)
 
 
 @app.callback(invoke_without_command=True)
@@ -60,6 +64,13 @@ def serve(
         bool,
         typer.Option("--insecure", help="Speak plaintext beyond this machine. Never for earnest."),
     ] = False,
+    metrics_address: Annotated[
+        str | None,
+        typer.Option(
+            help='Where health and metrics are, "" for nowhere. [default: 127.0.0.1:9190]'
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, log_format_option()] = "text",
     version: bool = version_option(),
 ) -> None:
     """Coordinate a federation: wait for the sites, run the rounds, keep everything in a folder."""
@@ -74,34 +85,30 @@ def serve(
         with_kit_sites,
     )
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s server %(message)s", datefmt="%H:%M:%S"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    start_logging("server", log_format)
+    hide_paths([config, runs, resume, kit, Path.cwd(), Path.home()])
+    flags = {
+        "server.sites": sites,
+        "rounds.rounds": rounds,
+        "strategy.name": strategy,
+        "server.listen": listen,
+        "server.runs": runs,
+        "server.kit": kit,
+        "server.insecure": insecure or None,
+        "server.metrics-address": metrics_address,
+    }
     if resume is not None:
-        folder = resumed_run(resume)
+        folder = resumed_run(resume, flags | {"--config": config, "--run": run})
     else:
-        settings = load_settings(
-            FederationSettings,
-            config,
-            {
-                "server.sites": sites,
-                "rounds.rounds": rounds,
-                "strategy.name": strategy,
-                "server.listen": listen,
-                "server.runs": runs,
-                "server.kit": kit,
-                "server.insecure": insecure or None,
-            },
-        )
-        settings = with_kit_sites(settings)
+        settings = with_kit_sites(load_settings(FederationSettings, config, flags))
+        hide_paths([settings.server.runs, settings.server.kit])
         folder = new_run(settings, run)
     settings = folder.config.federation_settings()
     tell = print_warning if settings.server.insecure else print_notice
     tell(protection(settings.server))
     serve_run(folder)
-    typer.echo(f"The run is complete: {folder.path}")
-    typer.echo(f"See it with: fedpsyau report {folder.path}")
+    print_result(f"The run is complete: {folder.path}")
+    print_result(f"See it with: fedpsyau report {folder.path}")
 
 
 def main() -> None:

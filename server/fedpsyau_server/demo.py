@@ -112,6 +112,7 @@ def _federate(out: Path, rounds: int, strategy: str, seed: int, console: Any) ->
             "server",
             *("fedpsyau-server", "--config", str(config), "--listen", address),
             *("--sites", ",".join(sites), "--runs", str(run.parent), "--run", run.name),
+            *("--metrics-address", ""),
         )
         clients = {
             site: start(

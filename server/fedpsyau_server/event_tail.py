@@ -9,7 +9,7 @@ from typing import Any
 
 
 class EventTail:
-    """Events that have been added since the last look.
+    """Events that have been added since the last look; a line that is no event is passed over.
 
     past: begin with what is in the file already; else only what comes from now on counts.
     """
@@ -28,4 +28,14 @@ class EventTail:
                 if not line.endswith(b"\n"):
                     return
                 self._read += len(line)
-                yield json.loads(line)
+                if (event := _read(line)) is not None:
+                    yield event
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    """Read a line; None for what a full disk or a power cut has left of one."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None

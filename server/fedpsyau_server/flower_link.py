@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid
 
 from fedpsyau_model.exchange import (
@@ -40,8 +41,8 @@ _PACKED = "safetensors"
 
 
 @dataclass(frozen=True)
-class _Sent:
-    """An order on its way: whose it is, and the connection it went to."""
+class _Address:
+    """The connection that an order goes to, and whose it is."""
 
     site: str
     node: int
@@ -74,17 +75,22 @@ class FlowerLink:
         self._admitted: dict[str, str] = {}
         self._hellos: dict[str, int] = {}
         self._dismissals: set[str] = set()
+        self._pending: dict[str, _Address] = {}
+        self._pending_round = 0
+        self._here: frozenset[str] = frozenset()
         self._last_look = float("-inf")
         self._connected: frozenset[int] = frozenset()
         self._nodes: dict[int, _Node] = {}
 
-    def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
+    def wait_for_sites(
+        self, enough: int, seconds: float, among: Collection[str] | None = None
+    ) -> list[str]:
         """See SiteLink."""
         deadline = time.monotonic() + seconds
         while True:
             self._look_for_nodes()
             self._pull()
-            present = self._present()
+            present = [site for site in self._present() if among is None or site in among]
             if len(present) >= enough or time.monotonic() >= deadline:
                 return present
             time.sleep(REPLY_POLL)
@@ -97,27 +103,35 @@ class FlowerLink:
         """See SiteLink. A site that comes back under a new connection gets its order again."""
         deadline = time.monotonic() + seconds
         waiting = set(orders)
-        pending: dict[str, _Sent] = {}
-        unsent = sorted(waiting)
+        self._forget_other_rounds({order.order.round for order in orders.values()})
         while waiting and time.monotonic() < deadline:
-            for site in self._send_orders(orders, unsent, pending):
+            for site in self._send_orders(orders, self._unsent(waiting)):
                 waiting.discard(site)
-                yield Reply(site, fault="its node could not be reached")
-            for message in self._pull(pending):
-                sent = pending.pop(message.metadata.reply_to_message_id)
+                yield Reply(site, fault="its node could not be reached", lost=True)
+            for message in self._pull(self._pending):
+                sent = self._pending.pop(message.metadata.reply_to_message_id)
                 is_back = sent != self._address_of(sent.site) or self._is_new(sent.site)
                 if sent.site in waiting and not (message.has_error() and is_back):
                     waiting.discard(sent.site)
                     yield _read_reply(sent.site, message)
             self._look_for_nodes()
-            reached = set(pending.values())
-            unsent = [
-                site
-                for site in sorted(waiting)
-                if self._address_of(site) not in reached and not self._is_new(site)
-            ]
             if waiting:
                 time.sleep(REPLY_POLL)
+
+    def _forget_other_rounds(self, rounds: set[int]) -> None:
+        """Let go of orders of earlier rounds; an answer to them would come too late."""
+        if rounds != {self._pending_round}:
+            self._pending.clear()
+            self._pending_round = max(rounds, default=0)
+
+    def _unsent(self, waiting: Collection[str]) -> list[str]:
+        """Sites that have not been sent their order over the connection that they have now."""
+        reached = set(self._pending.values())
+        return [
+            site
+            for site in sorted(waiting)
+            if self._address_of(site) not in reached and not self._is_new(site)
+        ]
 
     def dismiss(self, dismissal: Dismissal, seconds: float) -> None:
         """Tell every connected site that its part has ended; wait for them to have read it."""
@@ -133,10 +147,8 @@ class FlowerLink:
         pushed = self._push([_message(values, node, DISMISS, "join") for node in nodes])
         self._dismissals |= {message_id for message_id in pushed if message_id is not None}
 
-    def _send_orders(
-        self, orders: Mapping[str, Order], sites: list[str], pending: dict[str, _Sent]
-    ) -> list[str]:
-        """Send orders and note them in `pending`; returns the sites that could not be reached."""
+    def _send_orders(self, orders: Mapping[str, Order], sites: list[str]) -> list[str]:
+        """Send orders and note them as pending; returns the sites that could not be reached."""
         messages = [
             _message(
                 orders[site].order.to_values(),
@@ -152,7 +164,9 @@ class FlowerLink:
             if message_id is None:
                 unreached.append(site)
             else:
-                pending[message_id] = self._address_of(site)
+                self._pending[message_id] = self._address_of(site)
+                order = orders[site]
+                self._on_event("sent", round=order.order.round, site=site, bytes=len(order.model))
         return unreached
 
     def _push(self, messages: list[Message]) -> list[str | None]:
@@ -173,8 +187,8 @@ class FlowerLink:
         is_now = self._nodes.get(self._node_of(site))
         return is_now is not None and is_now.since != self._admitted[site]
 
-    def _address_of(self, site: str) -> _Sent:
-        return _Sent(site, self._node_of(site), self._admitted[site])
+    def _address_of(self, site: str) -> _Address:
+        return _Address(site, self._node_of(site), self._admitted[site])
 
     def _look_for_nodes(self) -> None:
         """Greet nodes that have appeared since the last look, at most once a second."""
@@ -183,6 +197,7 @@ class FlowerLink:
         self._last_look = time.monotonic()
         self._nodes = _nodes_that_answer(self._grid)
         self._connected = frozenset(self._nodes)
+        self._tell_who_is_here()
         unknown = sorted(
             node for node, is_now in self._nodes.items() if self._greeted.get(node) != is_now.since
         )
@@ -192,6 +207,15 @@ class FlowerLink:
             if message_id is not None:
                 self._hellos[message_id] = node
                 self._greeted[node] = self._nodes[node].since
+
+    def _tell_who_is_here(self) -> None:
+        """Say which members have gone since the last look, and which are back as they were."""
+        here = frozenset(self._present())
+        for site in sorted(self._here - here):
+            self._on_event("gone", site=site)
+        for site in sorted(here - self._here):
+            self._on_event("here", site=site)
+        self._here = here
 
     def _pull(self, pending: Mapping[str, Any] | None = None) -> list[Message]:
         """Pull what has come; deal with introductions, return answers to orders."""
@@ -226,6 +250,7 @@ class FlowerLink:
             partition = introduction.partition
         if dismissal is None:
             self._admitted[partition] = self._greeted.get(node, "")
+            self._here |= {partition}
             self._on_event(
                 "joined",
                 site=partition,
@@ -254,6 +279,8 @@ def _message(
 
 def _read_reply(site: str, message: Message) -> Reply:
     if message.has_error():
+        if message.metadata.src_node_id == SUPERLINK_NODE_ID:
+            return Reply(site, fault="its connection was lost", lost=True)
         return Reply(site, fault=f"the site reported a failure (code {message.error.code})")
     try:
         report = TrainingReport.from_values(_values(message))

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from fedpsyau_model.emotions import CLASS_NAMES
-from fedpsyau_model.errors import FedPsyAUError, QuorumError
+from fedpsyau_model.errors import FedPsyAUError, QuorumError, RunFolderError
 from fedpsyau_model.exchange import (
     MalformedMessageError,
     TrainingOrder,
@@ -33,6 +34,9 @@ from fedpsyau_server.strategies import newcomer_model, next_models, others_means
 
 log = logging.getLogger(__name__)
 
+#: Seconds between two notices that a run waits for its quorum.
+NOTICE_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class Order:
@@ -44,28 +48,38 @@ class Order:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back from a site: report and packed model, or why there is none."""
+    """What came back from a site: report and packed model, or why there is none.
+
+    lost: the fault is the connection's, and nothing is known against the site.
+    """
 
     site: str
     report: TrainingReport | None = None
     model: bytes = b""
     fault: str | None = None
+    lost: bool = False
 
 
 class SiteLink(Protocol):
     """The way to the sites."""
 
-    def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
-        """Take sites in until all have joined, or `seconds` are over and `enough` have.
+    def wait_for_sites(
+        self, enough: int, seconds: float, among: Collection[str] | None = None
+    ) -> list[str]:
+        """Take sites in until `enough` are connected, for at most `seconds`.
 
-        Returns the names of those that are connected; fewer than `enough` if time ran out.
+        among: the sites that count; all by default. Returns the names of those of them that are
+        connected; fewer than `enough` if time ran out.
         """
 
     def enrolled_clips(self, site: str) -> int:
         """Training clips that a site named when it joined."""
 
     def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
-        """Send each site its order; yield replies as they come, for at most `seconds`."""
+        """Send each site its order; yield replies as they come, for at most `seconds`.
+
+        Called again for the same round, it goes on waiting where an order is on its way already.
+        """
 
 
 @dataclass
@@ -76,9 +90,19 @@ class _Collected:
     reports: dict[str, TrainingReport] = field(default_factory=dict)
     norms: dict[str, float] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+
+    def fault_of(self, site: str) -> str | None:
+        """Why the site has no valid reply; None if it has one, or none is known of."""
+        return self.quarantined.get(site) or self.lost.get(site)
+
+    def keep(self, site: str, model: Model, report: TrainingReport, norm: float) -> None:
+        self.models[site], self.reports[site], self.norms[site] = model, report, norm
+        self.lost.pop(site, None)
 
     def quarantine(self, site: str, reason: str) -> None:
         self.quarantined[site] = reason
+        self.lost.pop(site, None)
         for collection in (self.models, self.reports, self.norms):
             collection.pop(site, None)
 
@@ -99,45 +123,73 @@ class RoundLoop:
     def run(self) -> None:
         """Run all rounds that are left. Raises QuorumError if too few sites take part."""
         rounds = self._settings.rounds
-        wanted = self._expected_sites()
-        for number in range(self._folder.state.round + 1, rounds.rounds + 1):
-            present = self._wait(wanted, rounds.join_seconds)
+        first = self._folder.state.round + 1
+        for number in range(first, rounds.rounds + 1):
+            present = self._gather() if number == first else self._reassemble(number)
             self._run_round(number, present)
-            wanted = self._min_sites
         self._folder.finish("completed")
         self._folder.log_event("completed", rounds=rounds.rounds)
 
-    def _expected_sites(self) -> int:
-        """How many sites to wait for at the start: all, or those of the rounds before a resume.
+    def _gather(self) -> list[str]:
+        """Wait for all sites before the first round; for those of the rounds before a resume.
 
         A resumed run that went on with the first few would not be the run that it continues.
         """
-        return max(len(self._marks) or len(self._sites), self._min_sites)
-
-    def _wait(self, wanted: int, seconds: float) -> list[str]:
+        seconds = self._settings.rounds.join_seconds
+        wanted = max(len(self._marks) or len(self._sites), self._min_sites)
         present = self._link.wait_for_sites(wanted, seconds)
         if len(present) < self._min_sites:
-            raise QuorumError(
-                f"Only {len(present)} of the {len(self._sites)} sites are connected "
-                f"({', '.join(present) or 'none'}), and [rounds] min-sites is {self._min_sites}. "
-                f"Missing after {seconds:.0f} s: "
-                f"{', '.join(sorted(set(self._sites) - set(present)))}. Start their clients, give "
-                "them more time with [rounds] join-seconds, or lower min-sites."
+            raise self._too_few(present, f"after {seconds:.0f} s", "join-seconds")
+        return present
+
+    def _reassemble(self, number: int) -> list[str]:
+        """Wait until as many sites as a round needs are connected."""
+        rounds = self._settings.rounds
+        deadline = time.monotonic() + rounds.quorum_seconds
+        present = self._link.wait_for_sites(self._min_sites, 0.0)
+        if len(present) < self._min_sites:
+            present = self._wait_for(number, self._min_sites, self._sites, deadline)
+        if len(present) < self._min_sites:
+            raise self._too_few(present, f"for {rounds.quorum_seconds:.0f} s", "quorum-seconds")
+        return present
+
+    def _too_few(self, present: list[str], how_long: str, setting: str) -> QuorumError:
+        return QuorumError(
+            f"Only {len(present)} of the {len(self._sites)} sites are connected "
+            f"({', '.join(present) or 'none'}), and [rounds] min-sites is {self._min_sites}. "
+            f"Missing {how_long}: {', '.join(sorted(set(self._sites) - set(present)))}. Start "
+            f"their clients and go on with --resume, give them more time with [rounds] {setting}, "
+            "or lower min-sites."
+        )
+
+    def _wait_for(
+        self, number: int, enough: int, among: Collection[str], deadline: float
+    ) -> list[str]:
+        """Wait until `enough` of the sites `among` are connected, saying so every now and then."""
+        present: list[str] = []
+        for _ in range(math.ceil(max(0.0, deadline - time.monotonic()) / NOTICE_SECONDS)):
+            left = max(0.0, deadline - time.monotonic())
+            self._folder.log_event(
+                "waiting",
+                round=number,
+                needed=enough,
+                sites=sorted(set(among) - set(present)),
+                seconds=round(left, 1),
             )
+            present = self._link.wait_for_sites(enough, min(left, NOTICE_SECONDS), among)
+            if len(present) >= enough:
+                break
         return present
 
     def _run_round(self, number: int, present: list[str]) -> None:
         started = time.monotonic()
-        self._folder.log_event("round-started", round=number, sites=present)
+        self._folder.log_event(
+            "round-started", round=number, rounds=self._settings.rounds.rounds, sites=present
+        )
         sent = {site: self._model_for(site) for site in present}
         collected = self._collect(number, sent)
-        if len(collected.models) < self._min_sites:
-            reasons = "; ".join(f"{site}: {why}" for site, why in collected.quarantined.items())
-            raise QuorumError(
-                f"Round {number} has {len(collected.models)} valid replies, and [rounds] min-sites "
-                f"is {self._min_sites}. {reasons or 'The other sites did not answer in time.'} "
-                f"Go on from round {number - 1} with --resume once the sites are well."
-            )
+        exchanged = time.monotonic()
+        self._folder.log_event("collected", round=number, sites=sorted(collected.models))
         self._contribute(number, collected)
         self._models = next_models(
             self._settings.strategy,
@@ -145,23 +197,66 @@ class RoundLoop:
             self._contributions,
             frozenset(collected.models),
         )
+        fused = time.monotonic()
         self._folder.save_round(
-            self._record(number, present, collected, time.monotonic() - started),
+            self._record(number, sorted(sent), collected, fused - started),
             self._models,
             collected.models,
             self._marks,
         )
-        self._folder.log_event("round-done", round=number, seconds=time.monotonic() - started)
+        written = time.monotonic()
+        phases = {
+            "exchange": exchanged - started,
+            "fuse": fused - exchanged,
+            "write": written - fused,
+        }
+        self._folder.log_event(
+            "round-done",
+            round=number,
+            seconds=round(written - started, 3),
+            phases={name: round(seconds, 4) for name, seconds in phases.items()},
+        )
 
     def _model_for(self, site: str) -> Model:
         if site in self._models:
             return self._models[site]
         return newcomer_model(self._settings.strategy, self._contributions, self._folder.initial())
 
-    def _collect(self, number: int, sent: Mapping[str, Model]) -> _Collected:
+    def _collect(self, number: int, sent: dict[str, Model]) -> _Collected:
+        """Exchange models with the sites until enough have answered validly.
+
+        sent: what every site is sent; sites that are asked later, to reach the quorum, are added.
+        """
+        rounds = self._settings.rounds
         collected = _Collected()
-        orders = self._orders(number, sent)
-        for reply in self._link.exchange(orders, self._settings.rounds.round_seconds):
+        self._exchange(number, sent, sent, collected, rounds.round_seconds)
+        deadline = time.monotonic() + rounds.quorum_seconds
+        while len(collected.models) < self._min_sites:
+            asked = self._missing(number, collected, deadline)
+            sent |= {site: self._model_for(site) for site in asked}
+            again = {site: sent[site] for site in asked}
+            left = deadline - time.monotonic()
+            if not self._exchange(number, again, sent, collected, left):
+                raise self._too_few_replies(number, collected)  # all of the time has passed
+        for site, reason in norm_faults(collected.norms, rounds.max_update_ratio).items():
+            collected.quarantine(site, reason)
+            self._folder.log_event("quarantined", round=number, site=site, reason=reason)
+        if len(collected.models) < self._min_sites:
+            raise self._too_few_replies(number, collected)
+        return collected
+
+    def _exchange(
+        self,
+        number: int,
+        asked: Mapping[str, Model],
+        sent: Mapping[str, Model],
+        collected: _Collected,
+        seconds: float,
+    ) -> int:
+        """Send orders to the sites `asked` and take what comes; returns how many answered."""
+        replies = 0
+        for reply in self._link.exchange(self._orders(number, asked), seconds):
+            replies += 1
             self._take(number, reply, sent[reply.site], collected)
             self._folder.log_event(
                 "reply",
@@ -169,14 +264,38 @@ class RoundLoop:
                 site=reply.site,
                 answered=len(collected.models),
                 expected=len(sent),
-                fault=collected.quarantined.get(reply.site),
+                bytes=len(reply.model),
+                fault=collected.fault_of(reply.site),
+                lost=reply.lost,
             )
-        for site, reason in norm_faults(
-            collected.norms, self._settings.rounds.max_update_ratio
-        ).items():
-            collected.quarantine(site, reason)
-            self._folder.log_event("quarantined", round=number, site=site, reason=reason)
-        return collected
+        for site in sorted(asked):
+            if site not in collected.models and collected.fault_of(site) is None:
+                self._folder.log_event("late", round=number, site=site)
+        return replies
+
+    def _missing(self, number: int, collected: _Collected, deadline: float) -> list[str]:
+        """Wait for sites whose replies could still make up the quorum; returns their names.
+
+        Those are the late and the lost ones: a site that has answered wrongly would do so again.
+        Raises QuorumError once too few of them can come, or time has run out.
+        """
+        open_sites = set(self._sites) - collected.models.keys() - collected.quarantined.keys()
+        needed = self._min_sites - len(collected.models)
+        if len(open_sites) < needed:
+            raise self._too_few_replies(number, collected)
+        present = self._wait_for(number, needed, open_sites, deadline)
+        if len(present) < needed:
+            raise self._too_few_replies(number, collected)
+        return present
+
+    def _too_few_replies(self, number: int, collected: _Collected) -> QuorumError:
+        faults = collected.quarantined | collected.lost
+        reasons = "; ".join(f"{site}: {why}" for site, why in faults.items())
+        return QuorumError(
+            f"Round {number} has {len(collected.models)} valid replies, and [rounds] min-sites "
+            f"is {self._min_sites}. {reasons.rstrip('.') or 'The others did not answer in time'}. "
+            f"Go on from round {number - 1} with --resume once the sites are well."
+        )
 
     def _orders(self, number: int, sent: Mapping[str, Model]) -> dict[str, Order]:
         """Orders of a round; where sites choose theta, with the mean of the others' models."""
@@ -199,6 +318,9 @@ class RoundLoop:
     def _take(self, number: int, reply: Reply, sent: Model, collected: _Collected) -> None:
         site = reply.site
         fault = reply.fault
+        if reply.lost:
+            collected.lost[site] = fault or "lost"
+            return
         if reply.report is not None and fault is None:
             classes = len(CLASS_NAMES[self._settings.network.classes])
             fault = report_fault(
@@ -216,9 +338,7 @@ class RoundLoop:
                 except MalformedMessageError as error:
                     fault = str(error)
             if fault is None:
-                collected.models[site] = model
-                collected.reports[site] = reply.report
-                collected.norms[site] = update_norm(model, sent)
+                collected.keep(site, model, reply.report, update_norm(model, sent))
         if fault is not None:
             log.warning("round %d: the reply of %s is not used: %s", number, site, fault)
             collected.quarantine(site, fault)
@@ -248,6 +368,7 @@ class RoundLoop:
             "answered": answered,
             "silent": sorted(set(self._sites) - set(answered) - set(collected.quarantined)),
             "absent": sorted(set(self._sites) - set(present)),
+            "lost": dict(sorted(collected.lost.items())),
             "quarantined": dict(sorted(collected.quarantined.items())),
             "contributions": {
                 site: mark.model_dump() for site, mark in sorted(self._marks.items())
@@ -268,12 +389,15 @@ def run_rounds(folder: RunFolder, link: SiteLink) -> None:
         RoundLoop(folder, link).run()
     except Exception as error:
         known = isinstance(error, FedPsyAUError)
-        folder.finish("failed")
-        folder.log_event(
-            "failed",
-            message=str(error) if known else f"{type(error).__name__}: {error}",
-            exit_code=error.exit_code if isinstance(error, FedPsyAUError) else 1,
-        )
+        # A folder that cannot be written any more must not hide the cause.
+        with suppress(RunFolderError):
+            folder.finish("failed")
+        with suppress(RunFolderError):
+            folder.log_event(
+                "failed",
+                message=str(error) if known else f"{type(error).__name__}: {error}",
+                exit_code=error.exit_code if isinstance(error, FedPsyAUError) else 1,
+            )
         raise
 
 

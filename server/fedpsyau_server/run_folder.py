@@ -16,18 +16,21 @@ Only `models/` may then be one round ahead; the round that is run again puts it 
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import IO, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedpsyau_model.atomic_files import PARTIAL, new_folder, write_atomically
-from fedpsyau_model.errors import FedPsyAUError, RunFolderError
+from fedpsyau_model.errors import FedPsyAUError, RunFolderError, RunFolderInUseError
 from fedpsyau_model.exchange import pack_tensors, unpack_tensors
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.fusion import Contribution, Model
@@ -37,6 +40,9 @@ RUN_FOLDER_VARIABLE = "FEDPSYAU_RUN_FOLDER"
 
 #: Environment variable that names the process of `fedpsyau-server`, with which that process ends.
 LAUNCHER_VARIABLE = "FEDPSYAU_LAUNCHER"
+
+#: Seconds between two tries to get a lock.
+LOCK_POLL = 0.1
 
 Status = Literal["running", "completed", "failed", "stopped"]
 
@@ -115,6 +121,15 @@ class RunFolder:
             raise _cannot_write(path, error) from None
         return cls(path, config, RunState())
 
+    def change_settings(self, settings: FederationSettings) -> None:
+        """Keep changed settings of the server; RunFolderError if they cannot be written."""
+        config = self.config.model_copy(update={"settings": settings.as_dict()})
+        try:
+            write_atomically(self.path / "config.json", config.model_dump_json(indent=2))
+        except OSError as error:
+            raise _cannot_write(self.path, error) from None
+        self.config = config
+
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open a run folder; RunFolderError if it is none or is damaged."""
@@ -125,6 +140,10 @@ class RunFolder:
         except ValidationError as error:
             raise _cannot_read(path / "config.json", error) from None
         return cls(path, config, state)
+
+    def reread(self) -> None:
+        """Take over what another process has written meanwhile."""
+        self.state = _read_json(self.path / "state.json", RunState)
 
     # Models ---------------------------------------------------------------------------------
 
@@ -216,8 +235,11 @@ class RunFolder:
         return whole
 
     def finish(self, status: Status) -> None:
-        """Say how the run ended."""
-        self._write_state(self.state.model_copy(update={"status": status}))
+        """Say how the run ended. Raises RunFolderError if that cannot be written."""
+        try:
+            self._write_state(self.state.model_copy(update={"status": status}))
+        except OSError as error:
+            raise _cannot_write(self.path, error) from None
 
     def _write_state(self, state: RunState) -> None:
         write_atomically(self.path / "state.json", state.model_dump_json(indent=2))
@@ -259,10 +281,72 @@ class RunFolder:
     # Events ---------------------------------------------------------------------------------
 
     def log_event(self, event: str, **details: Any) -> None:
-        """Append one line to events.jsonl."""
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **details})
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        """Append one line to events.jsonl, a whole one even if the last was torn.
+
+        Raises RunFolderError if it cannot be written.
+        """
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **details}) + "\n"
+        try:
+            with (self.path / "events.jsonl").open("ab+") as stream:
+                size = stream.tell()
+                stream.seek(max(size - 1, 0))
+                torn = stream.read(1) not in (b"", b"\n")
+                stream.write((b"\n" if torn else b"") + line.encode())
+        except OSError as error:
+            raise _cannot_write(self.path, error) from None
+
+    # Locks and space ------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, role: str, patience: float) -> Iterator[None]:
+        """Keep others of the same role out of this folder while the block runs.
+
+        role: ``server`` for the process that supervises, ``rounds`` for the one that writes. The
+        kernel gives the lock back when its process ends, however it ends.
+        patience: seconds that an earlier process is given to end.
+
+        Raises RunFolderInUseError if it does not, RunFolderError if there can be no lock.
+        """
+        try:
+            lock = _lock_file(self.path, role).open("a+")
+        except OSError as error:
+            raise _cannot_write(self.path, error) from None
+        with lock:
+            deadline = time.monotonic() + patience
+            while not _try_lock(lock):
+                if time.monotonic() >= deadline:
+                    raise RunFolderInUseError(
+                        f"Another fedpsyau-server works in the run folder {self.path}. Wait for "
+                        "its end or stop it; two servers in one folder would spoil the run."
+                    )
+                time.sleep(LOCK_POLL)
+            yield
+
+    @staticmethod
+    def is_locked(path: Path, role: str) -> bool:
+        """Whether a process holds the lock of a role in the run folder `path`."""
+        try:
+            with _lock_file(path, role).open() as lock:
+                return not _try_lock(lock, shared=True)
+        except OSError:
+            return False
+
+    def require_space(self) -> None:
+        """Raise RunFolderError unless the next round can be written here."""
+        probe = self.path / f".probe{PARTIAL}"
+        needed = (self.path / "initial.safetensors").stat().st_size * 2 * len(self.config.sites)
+        try:
+            write_atomically(probe, b"probe")
+            probe.unlink()
+        except OSError as error:
+            raise _cannot_write(self.path, error) from None
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise RunFolderError(
+                f"The disk of the run folder {self.path} has {_megabytes(free)} left, and a round "
+                f"of this run takes {_megabytes(needed)}. Free some space and go on with "
+                f"`fedpsyau-server --resume {self.path}`; the last whole round is intact."
+            )
 
 
 Content = TypeVar("Content", bound=BaseModel)
@@ -289,6 +373,35 @@ def _cannot_read(path: Path, error: object) -> RunFolderError:
 
 def _cannot_write(path: Path, error: OSError) -> RunFolderError:
     return RunFolderError(
-        f"The run folder {path} cannot be written: {error.strerror or error}. Check space and "
-        "permissions; the last whole round is intact."
+        f"The run folder {path} cannot be written: {error.strerror or error}. "
+        f"{_CURES.get(error.errno or 0, 'Check the disk and the permissions of the folder.')} "
+        f"The last whole round is intact; go on with `fedpsyau-server --resume {path}`."
     )
+
+
+#: What to do about a folder that cannot be written, by the system's number of the error.
+_CURES = {
+    errno.ENOSPC: "The disk is full: free some space.",
+    errno.EDQUOT: "The quota is used up: free some space.",
+    errno.EFBIG: "Files may not grow this large here: raise the limit (`ulimit -f`).",
+    errno.EROFS: "It is mounted read-only: mount it for writing.",
+    errno.EACCES: "Give the user that runs the server the right to write there.",
+    errno.EPERM: "Give the user that runs the server the right to write there.",
+}
+
+
+def _lock_file(path: Path, role: str) -> Path:
+    return path / f".{role}.lock"
+
+
+def _try_lock(lock: IO[str], shared: bool = False) -> bool:
+    """Take a lock without waiting; a shared one only shows that nobody has it for good."""
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

@@ -6,13 +6,13 @@ import datetime
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from fedpsyau_model import __version__
-from fedpsyau_model.addresses import require_protected
+from fedpsyau_model.addresses import is_loopback, require_protected
 from fedpsyau_model.errors import (
     FedPsyAUError,
     FlowerRuntimeError,
@@ -21,19 +21,38 @@ from fedpsyau_model.errors import (
     SettingsError,
 )
 from fedpsyau_model.exchange import SCHEMA_VERSION, disagreement
-from fedpsyau_model.settings import FederationSettings, ServerSettings
+from fedpsyau_model.settings import FederationSettings, ServerSettings, changed_settings
+from fedpsyau_server.event_lines import tell
 from fedpsyau_server.event_tail import EventTail
 from fedpsyau_server.kits.key_registry import KeyRegistry
 from fedpsyau_server.kits.server_kit import ServerKit, open_server_kit
 from fedpsyau_server.kits.site_list import SiteList
 from fedpsyau_server.run_folder import RunConfig, RunFolder
-from fedpsyau_server.superlink import require_free, superlink
+from fedpsyau_server.superlink import SuperLink, require_free, superlink
+from fedpsyau_server.watching.endpoint import require_address, watched
+from fedpsyau_server.watching.run_watch import RunWatch
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the run's events, and between two (costly) questions to Flower.
 EVENT_POLL = 0.3
 STATUS_POLL = 30.0
+
+#: How long the process that runs the rounds may take to start.
+START_SECONDS = 120.0
+
+#: Seconds before the first, second, ... restart in a row of processes that have died.
+RESTART_PAUSES = (0.5, 2.0, 5.0, 15.0)
+
+#: How long a server that was killed is given to leave the folder.
+PREDECESSOR_SECONDS = 30.0
+
+#: What may be changed when a run goes on. Anything else would make it another run.
+CHANGEABLE = (
+    *("server.kit", "server.listen", "server.insecure", "server.metrics-address"),
+    *("server.restarts", "rounds.min-sites", "rounds.join-seconds", "rounds.round-seconds"),
+    *("rounds.quorum-seconds", "rounds.keep-rounds"),
+)
 
 
 class RunFailedError(FedPsyAUError):
@@ -55,16 +74,22 @@ def new_run(settings: FederationSettings, name: str | None) -> RunFolder:
             "federation avoids. Run it with fedpsyau simulate, where all data is on one machine."
         )
     protection(settings.server)
-    if settings.server.kit:
-        kit = open_server_kit(settings.server.kit)
-        _require_keys(kit, settings.server.sites)
-        # A resumed run finds its kit from wherever it is started.
-        server = settings.server.model_copy(update={"kit": kit.folder.resolve()})
-        settings = settings.model_copy(update={"server": server})
+    settings = _with_whole_kit(settings)
     require_free(settings.server.listen)
+    require_address(settings.server.metrics_address)
     now = datetime.datetime.now(datetime.UTC)
     name = name or f"{now:%Y%m%d-%H%M%S}-{settings.strategy.name}"
     return create_run(settings, settings.server.runs / name)
+
+
+def _with_whole_kit(settings: FederationSettings) -> FederationSettings:
+    """Check the kit, if there is one, and name it so that it is found from any folder."""
+    if settings.server.kit is None:
+        return settings
+    kit = open_server_kit(settings.server.kit)
+    _require_keys(kit, settings.server.sites)
+    server = settings.server.model_copy(update={"kit": kit.folder.resolve()})
+    return settings.model_copy(update={"server": server})
 
 
 def create_run(settings: FederationSettings, path: Path) -> RunFolder:
@@ -86,8 +111,12 @@ def create_run(settings: FederationSettings, path: Path) -> RunFolder:
     return RunFolder.create(path, config, initial_model(settings, start))
 
 
-def resumed_run(path: Path) -> RunFolder:
-    """Open a run folder to go on with; RunFolderError if there is nothing left to do."""
+def resumed_run(path: Path, flags: Mapping[str, Any] | None = None) -> RunFolder:
+    """Open a run folder to go on with; RunFolderError if there is nothing left to do.
+
+    flags: values by dotted key; None values are ignored. What is in `CHANGEABLE`, also from the
+    environment, is kept in the folder; anything else would make it another run: SettingsError.
+    """
     folder = RunFolder.open(path)
     settings = folder.config.federation_settings()
     if folder.state.round >= settings.rounds.rounds:
@@ -108,6 +137,11 @@ def resumed_run(path: Path) -> RunFolder:
             f"The run {path} cannot go on here: they differ in {difference}. Use the fedpsyau "
             "version that started it, and leave its config.json as it was written."
         )
+    changed = changed_settings(settings, CHANGEABLE, flags or {})
+    protection(changed.server)
+    changed = _with_whole_kit(changed)
+    if changed != settings:
+        folder.change_settings(changed)
     return folder
 
 
@@ -140,34 +174,89 @@ def _require_keys(kit: ServerKit, sites: Sequence[str]) -> None:
 def serve_run(folder: RunFolder) -> None:
     """Run the federation of a run folder to its end, logging what happens.
 
-    Raises RunFailedError with the cause's message and exit code, AddressInUseError, or
-    FlowerRuntimeError. Whatever happens, no process of ours is left.
+    If Flower or the process that runs the rounds dies, both are started again and the run goes on
+    from its last whole round, as often as ``[server] restarts`` says.
+
+    Raises RunFailedError with the cause's message and exit code, AddressInUseError,
+    MetricsAddressError, RunFolderError, RunFolderInUseError, or FlowerRuntimeError. Whatever
+    happens, no process of ours is left.
     """
-    settings = folder.config.federation_settings().server
-    protection(settings)
-    kit = open_server_kit(settings.kit) if settings.kit else None
-    log.info("run folder %s", folder.path)
-    try:
-        with ExitStack() as stack:
-            link = stack.enter_context(superlink(settings.listen, folder.path, kit))
-            refresh_keys: Callable[[], None] = _nothing
-            if kit:
-                registry = KeyRegistry(link.control, kit, folder.log_event)
-                refresh_keys = stack.enter_context(registry).refresh
-                refresh_keys()
-            events = EventTail(folder.path / "events.jsonl", past=False)
-            run_id = link.submit()
-            log.info("listening on %s for %s", settings.listen, ", ".join(folder.config.sites))
-            _follow(link.status, run_id, events, link.process.last_lines, refresh_keys)
-    except KeyboardInterrupt:
-        folder = RunFolder.open(folder.path)
-        folder.finish("stopped")
+    server = folder.config.federation_settings().server
+    protection(server)
+    if server.metrics_address and not is_loopback(server.metrics_address):
         log.warning(
-            "stopped after round %d; go on with: fedpsyau-server --resume %s",
-            folder.state.round,
-            folder.path,
+            "health and metrics are plain HTTP for everybody who reaches %s", server.metrics_address
         )
+    kit = open_server_kit(server.kit) if server.kit else None
+    log.info("run folder %s", folder.path)
+    folder.require_space()
+    try:
+        with (
+            folder.locked("server", PREDECESSOR_SECONDS),
+            watched(server.metrics_address, RunWatch(folder)),
+        ):
+            _serve_to_the_end(folder, server, kit)
+    except KeyboardInterrupt:
+        _note_the_stop(folder.path)
         raise
+
+
+def _serve_to_the_end(folder: RunFolder, server: ServerSettings, kit: ServerKit | None) -> None:
+    in_a_row = 0
+    while (death := _serve_once(folder, server, kit)) is not None:
+        before = folder.state.round
+        folder.reread()
+        folder.require_space()  # the likeliest reason why a process cannot even say what it died of
+        in_a_row = in_a_row + 1 if folder.state.round == before else 1
+        if in_a_row > server.restarts:
+            raise death
+        pause = RESTART_PAUSES[min(in_a_row, len(RESTART_PAUSES)) - 1]
+        log.error(
+            "%s Going on after round %d.",
+            str(death).splitlines()[0],
+            folder.state.round,
+            extra={"fields": {"event": "restart", "round": folder.state.round}},
+        )
+        time.sleep(pause)
+
+
+def _serve_once(
+    folder: RunFolder, server: ServerSettings, kit: ServerKit | None
+) -> FlowerRuntimeError | None:
+    """Start Flower and follow the run to its end, None; or until a process dies, what it died of.
+
+    Raises FlowerRuntimeError if Flower does not even start.
+    """
+    with ExitStack() as stack:
+        link = stack.enter_context(superlink(server.listen, folder.path, kit))
+        refresh_keys: Callable[[], None] = _nothing
+        if kit:
+            registry = KeyRegistry(link.control, kit, folder.log_event)
+            refresh_keys = stack.enter_context(registry).refresh
+            refresh_keys()
+        events = EventTail(folder.path / "events.jsonl", past=False)
+        death = _Deaths(link, folder.path)
+        try:
+            run_id = link.submit()
+            log.info("listening on %s for %s", server.listen, ", ".join(folder.config.sites))
+            last_lines = link.process.last_lines
+            _follow(link.status, run_id, events, last_lines, refresh_keys, death)
+        except FlowerRuntimeError as death:
+            return death
+    return None
+
+
+def _note_the_stop(path: Path) -> None:
+    """Write into the folder that the run was stopped, as far as it can be written."""
+    try:
+        folder = RunFolder.open(path)
+        folder.finish("stopped")
+    except RunFolderError as error:
+        log.error("%s", error)
+        return
+    log.warning(
+        "stopped after round %d; go on with: fedpsyau-server --resume %s", folder.state.round, path
+    )
 
 
 def _nothing() -> None:
@@ -180,12 +269,21 @@ def _follow(
     events: EventTail,
     last_lines: Callable[[], str],
     at_every_look: Callable[[], None] = _nothing,
+    death: Callable[[], str | None] = _nothing,
 ) -> None:
+    """Tell what happens until the run has ended.
+
+    death: says which process has died, None while all live. Raises FlowerRuntimeError if one has,
+    RunFailedError if the run itself has failed.
+    """
     next_question = time.monotonic() + STATUS_POLL
     while True:
         at_every_look()
-        if _tell_until_end(events):
+        dead = death()
+        if _tell_until_end(events):  # its last word may have been said before it died
             return
+        if dead:
+            raise FlowerRuntimeError(f"{dead}\nThe end of Flower's log:\n{last_lines()}")
         if time.monotonic() > next_question:
             next_question = time.monotonic() + STATUS_POLL
             now = status(run_id)
@@ -193,46 +291,48 @@ def _follow(
                 return
             if now.startswith("finished"):
                 raise FlowerRuntimeError(
-                    f"Flower ended the run ({now}) without a word from it. The end of its log:\n"
-                    f"{last_lines()}"
+                    f"Flower ended the run ({now}) without a word from it.\n"
+                    f"The end of Flower's log:\n{last_lines()}"
                 )
         time.sleep(EVENT_POLL)
 
 
 def _tell_until_end(events: EventTail) -> bool:
-    """Log what is new; True if the run has come to its end, RunFailedError if to a bad one."""
+    """Log what is new; True if the run has come to its end.
+
+    Raises RunFailedError if that is a bad one, FlowerRuntimeError if Flower was the cause.
+    """
     for event in events.new():
-        _tell(event)
+        tell(event)
         if event["event"] == "failed":
+            if event["exit_code"] == FlowerRuntimeError.exit_code:
+                raise FlowerRuntimeError(event["message"])
             raise RunFailedError(event["message"], event["exit_code"])
         if event["event"] == "ended":
             return True
     return False
 
 
-def _tell(event: dict[str, Any]) -> None:
-    kind = event["event"]
-    if kind == "joined":
-        log.info("%s joined (%d training clips)", event["site"], event["clips"])
-    elif kind == "refused":
-        log.warning("refused: %s", event["reason"])
-    elif kind == "key-void":
-        log.warning("the key of %s is void: it can no longer take part with it", event["site"])
-    elif kind == "key-added":
-        log.info("%s may connect with its new key", event["site"])
-    elif kind == "round-started":
-        log.info("round %d with %d sites", event["round"], len(event["sites"]))
-    elif kind == "reply" and event["fault"]:
-        log.warning("round %d: %s is not used: %s", event["round"], event["site"], event["fault"])
-    elif kind == "reply":
-        log.info(
-            "round %d: %s answered (%d of %d)",
-            event["round"],
-            event["site"],
-            event["answered"],
-            event["expected"],
-        )
-    elif kind == "quarantined":
-        log.warning("round %d: %s is not used: %s", event["round"], event["site"], event["reason"])
-    elif kind == "round-done":
-        log.info("round %d done in %.1f s", event["round"], event["seconds"])
+class _Deaths:
+    """Notices that the SuperLink or the process of the rounds has died, or never came to life.
+
+    Flower drops a process whose start takes too long (on a machine that is very busy), and then
+    neither starts another nor says that the run has ended.
+    """
+
+    def __init__(self, link: SuperLink, folder: Path) -> None:
+        self._process = link.process
+        self._folder = folder
+        self._events = EventTail(folder / "events.jsonl", past=False)
+        self._started = False
+        self._deadline = time.monotonic() + START_SECONDS
+
+    def __call__(self) -> str | None:
+        if self._process.return_code is not None:
+            return f"Flower's SuperLink ended (code {self._process.return_code})."
+        self._started |= any(event["event"] == "started" for event in self._events.new())
+        if self._started and not RunFolder.is_locked(self._folder, "rounds"):
+            return "The process that runs the rounds ended without a word."
+        if not self._started and time.monotonic() > self._deadline:
+            return f"The process that runs the rounds did not start in {START_SECONDS:.0f} s."
+        return None

@@ -27,6 +27,7 @@ import httpx
 from fedpsyau_model.addresses import split_address
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
 from fedpsyau_model.errors import AddressInUseError, FlowerRuntimeError
+from fedpsyau_model.process_tree import kill_those_with
 from fedpsyau_server.kits.server_kit import ServerKit
 from fedpsyau_server.run_folder import LAUNCHER_VARIABLE, RUN_FOLDER_VARIABLE
 
@@ -35,6 +36,10 @@ log = logging.getLogger(__name__)
 #: Name under which the private Flower home knows our SuperLink.
 _CONNECTION = "local"
 _START_SECONDS = 60.0
+
+#: How long the port of a server that was killed is waited for.
+PORT_PATIENCE = 15.0
+_PORT_POLL = 0.2
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def superlink(listen: str, run_folder: Path, kit: ServerKit | None = None) -> It
 
     Raises AddressInUseError if the port is taken, FlowerRuntimeError if it does not start.
     """
-    require_free(listen)
+    require_free(listen, PORT_PATIENCE)
     with tempfile.TemporaryDirectory(prefix="fedpsyau-server-") as name:
         home = Path(name)
         control = f"127.0.0.1:{free_port()}"
@@ -116,13 +121,29 @@ def superlink(listen: str, run_folder: Path, kit: ServerKit | None = None) -> It
             *("--fleet-api-address", listen),
             "--disable-runtime-dependency-installation",
         ]
-        with ChildProcess(command, run_folder / "superlink.log", environment) as process:
-            _wait_until_healthy(process, control, kit)
-            yield SuperLink(process, environment, home, control)
+        try:
+            with ChildProcess(command, run_folder / "superlink.log", environment) as process:
+                _wait_until_healthy(process, control, kit)
+                yield SuperLink(process, environment, home, control)
+        finally:
+            kill_those_with("FLWR_HOME", str(home))  # a SuperLink that died left its helpers behind
 
 
-def require_free(listen: str) -> None:
-    """Raise AddressInUseError if something listens on HOST:PORT already."""
+def require_free(listen: str, patience: float = 0.0) -> None:
+    """Raise AddressInUseError if something listens on HOST:PORT and still does so in `patience`."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            _bind_once(listen)
+        except AddressInUseError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_PORT_POLL)
+        else:
+            return
+
+
+def _bind_once(listen: str) -> None:
     host, port = split_address(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:

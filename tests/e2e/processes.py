@@ -57,6 +57,7 @@ class Federation:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     listen_on: str = "127.0.0.1"
+    metrics_address: str = ""
 
     @property
     def address(self) -> str:
@@ -75,11 +76,12 @@ class Federation:
             "fedpsyau-server",
             *("--config", file, "--listen", f"{self.listen_on}:{self.port}"),
             *("--runs", self.folder / "runs", "--run", "test"),
+            *("--metrics-address", self.metrics_address),
             *arguments,
         )
 
-    def resume_server(self) -> subprocess.Popen[bytes]:
-        return self.start("server", "fedpsyau-server", "--resume", self.run_folder)
+    def resume_server(self, *arguments: object) -> subprocess.Popen[bytes]:
+        return self.start("server", "fedpsyau-server", "--resume", self.run_folder, *arguments)
 
     def start_site(
         self, partition: str, *arguments: object, name: str | None = None

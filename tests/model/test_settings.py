@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedpsyau_client.settings import ClientSettings
 from fedpsyau_model.errors import SettingsError
 from fedpsyau_model.settings import (
+    CLIENT_KEYS,
     DEFAULT_SITES,
+    OTHER_VARIABLES,
     FederationSettings,
     agreement_differences,
     agreement_hash,
+    changed_settings,
     dotted_keys,
     environment_name,
+    kebab_case,
     load_settings,
 )
 from fedpsyau_priors import published_priors
@@ -35,6 +40,8 @@ def load(
     dotted = {key.replace("__", ".").replace("_", "-"): value for key, value in flags.items()}
     return load_settings(FederationSettings, file, dotted, environment or {})
 
+
+ROOT = Path(__file__).parents[2]
 
 PRIORS_IN_USE: dict[str, Any] = {"network": {"priors": "site"}}
 
@@ -95,6 +102,60 @@ def test_every_key_can_be_set_by_its_environment_variable() -> None:
 
 def test_variables_of_others_are_left_alone() -> None:
     assert load(environment={"LOSS__ALPHA1": "5", "FEDPSYAU_DEBUG": "1"}) == load()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("FEDPSYAU_LOSS_ALPHA4", "FEDPSYAU_LOSS__ALPHA4"),
+        ("FEDPSYAU_ROUNDS__ROUND", "FEDPSYAU_ROUNDS__ROUNDS"),
+        ("FEDPSYAU_SUPERLNK", "FEDPSYAU_SUPERLINK"),
+        ("FEDPSYAU_LOG_FROMAT", "FEDPSYAU_LOG_FORMAT"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_that_names_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{name} = '7' .*Did you mean {meant}\b"):
+        load(environment={name: "7"})
+
+
+def test_variables_of_the_other_role_and_those_that_are_no_settings_are_known() -> None:
+    assert {kebab_case(name) for name in ClientSettings.model_fields} == set(CLIENT_KEYS)
+    in_code = {
+        found
+        for package in ("fedpsyau_model", "priors", "client", "server", "experiments")
+        for file in (ROOT / package).rglob("*.py")
+        for found in re.findall(r'"(FEDPSYAU_[A-Z_]+[A-Z])"', file.read_text())
+    }
+    settings = {environment_name(key) for key in (*dotted_keys(FederationSettings), *CLIENT_KEYS)}
+    assert in_code - settings <= OTHER_VARIABLES
+    for name in OTHER_VARIABLES:
+        load(environment={name: "1"})
+
+
+# Changing what may be changed ---------------------------------------------------------------------
+
+
+def test_what_may_be_changed_is_taken_from_the_environment_and_then_from_flags() -> None:
+    settings = FederationSettings()
+    environment = {
+        "FEDPSYAU_ROUNDS__MIN_SITES": "5",
+        "FEDPSYAU_SERVER__LISTEN": "127.0.0.1:1",
+        "FEDPSYAU_ROUNDS__ROUNDS": "99",
+    }
+    keys = ("rounds.min-sites", "server.listen", "server.kit")
+    flags = {"server.listen": "127.0.0.1:2", "server.kit": None, "rounds.rounds": None}
+    changed = changed_settings(settings, keys, flags, environment)
+    assert (changed.rounds.min_sites, changed.rounds.rounds) == (5, 20)
+    assert (changed.server.listen, changed.server.kit) == ("127.0.0.1:2", None)
+    assert changed.agreement_hash() == settings.agreement_hash()
+
+
+def test_a_flag_for_what_is_fixed_is_refused_and_so_is_a_wrong_value() -> None:
+    settings = FederationSettings()
+    with pytest.raises(SettingsError, match=r"rounds\.rounds = '7' cannot be given here"):
+        changed_settings(settings, ("server.listen",), {"rounds.rounds": 7}, {})
+    with pytest.raises(SettingsError, match=r"server\.listen = 'x'"):
+        changed_settings(settings, ("server.listen",), {"server.listen": "x"}, {})
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,12 +290,15 @@ OTHER_VALUES: dict[str, Any] = {
     "rounds.max-staleness": 0,
     "rounds.max-update-ratio": 3.0,
     "rounds.keep-rounds": 0,
+    "rounds.quorum-seconds": 1.0,
     "server.sites": ["a", "b"],
     "server.listen": "127.0.0.1:9999",
     "server.runs": "elsewhere",
     "server.start": "aus.safetensors",
     "server.kit": "federation",
     "server.insecure": True,
+    "server.metrics-address": "127.0.0.1:1",
+    "server.restarts": 0,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,19 +55,24 @@ class InProcessSites:
         self.all_clips: list[int] = []
         self._next_round = first_round
 
-    def wait_for_sites(self, enough: int, seconds: float) -> list[str]:
+    def wait_for_sites(
+        self, enough: int, seconds: float, among: Collection[str] | None = None
+    ) -> list[str]:
         self.waited_for.append(enough)
         return sorted(
-            name for name, site in self.sites.items() if self._next_round not in site.absent
+            name
+            for name, site in self.sites.items()
+            if self._next_round not in site.absent and (among is None or name in among)
         )
 
     def enrolled_clips(self, site: str) -> int:
         return self.sites[site].clips
 
     def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
-        number = self._next_round
-        self._next_round += 1
-        self.all_clips.append(next(iter(orders.values())).order.all_clips)
+        order = next(iter(orders.values())).order
+        number = order.round
+        self._next_round = number + 1
+        self.all_clips.append(order.all_clips)
         self.sent[number] = {name: unpack_tensors(order.model) for name, order in orders.items()}
         for name in sorted(orders, reverse=True):
             site = self.sites[name]

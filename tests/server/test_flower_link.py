@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.app.error import Error
+from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedpsyau_model import __version__
@@ -153,8 +154,70 @@ def test_a_site_that_connects_anew_with_its_key_introduces_itself_and_gets_its_o
     grid.since[1] = "t1"
     assert list(replies) == []
     # The order that the old connection took with it, the new greeting, the order again, no more.
-    assert list(kinds(grid)) == [HELLO, TRAIN, TRAIN, HELLO, TRAIN]
-    assert [name for name, _ in events] == ["joined", "joined"]
+    assert list(kinds(grid)) == [HELLO, TRAIN, HELLO, TRAIN]
+    assert [name for name, _ in events] == ["joined", "sent", "gone", "joined", "sent"]
+    assert events[1][1] == {"round": 1, "site": "a", "bytes": len(b"model")}
+
+
+def test_a_late_answer_is_taken_when_the_round_goes_on_waiting(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({7: "a"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(1, 1)
+    assert list(link.exchange({"a": order()}, 0.1)) == []
+    grid.fail(TRAIN, NODE_UNAVAILABLE)
+    assert [reply.fault for reply in link.exchange({"a": order()}, 5)] == [
+        "the site reported a failure (code 3)"
+    ]
+    assert list(kinds(grid)) == [HELLO, TRAIN]
+
+
+def test_an_answer_to_an_earlier_round_is_not_taken_for_one_to_this(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(1, 1)
+    assert list(link.exchange({"a": order()}, 0.1)) == []
+    grid.fail(TRAIN, NODE_UNAVAILABLE)
+    following = Order(TrainingOrder(run_id="run", round=2, rounds=2, all_clips=20), b"model")
+    assert list(link.exchange({"a": following}, 0.1)) == []
+    assert list(kinds(grid)) == [HELLO, TRAIN, TRAIN]
+
+
+def test_what_the_superlink_says_for_a_site_is_a_loss_and_no_answer(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(1, 1)
+    replies = link.exchange({"a": order()}, 5)
+    real_pull = grid.pull_messages
+
+    def pull_after_loss(ids: Iterable[str]) -> list[Message]:
+        grid.fail(TRAIN, NODE_UNAVAILABLE)
+        for message in grid.replies.values():
+            message.metadata.__dict__["_src_node_id"] = SUPERLINK_NODE_ID
+        return real_pull(ids)
+
+    grid.pull_messages = pull_after_loss  # type: ignore[method-assign]
+    assert [(reply.fault, reply.lost) for reply in replies] == [("its connection was lost", True)]
+
+
+def test_who_goes_and_comes_back_as_it_was_is_told_once(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a", 2: "b"})
+    link = link_to(grid, events, keys=True)
+    assert link.wait_for_sites(2, 1) == ["a", "b"]
+    del grid.names[2]
+    assert link.wait_for_sites(1, 0.0, among=["b"]) == []
+    grid.names[2] = "b"
+    assert link.wait_for_sites(1, 1, among=["b"]) == ["b"]
+    assert link.wait_for_sites(1, 0.0) == ["a", "b"]
+    told = [(name, values["site"]) for name, values in events]
+    assert told == [("joined", "a"), ("joined", "b"), ("gone", "b"), ("here", "b")]
 
 
 def test_a_site_that_has_connected_anew_is_not_there_before_it_has_introduced_itself(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,14 @@ from in_process_sites import (
 )
 
 from fedpsyau_model.errors import QuorumError
+from fedpsyau_model.exchange import pack_tensors
+from fedpsyau_server import rounds, run_folder
 from fedpsyau_server.fusion import Model
-from fedpsyau_server.rounds import Reply, RoundLoop
+from fedpsyau_server.rounds import Reply, RoundLoop, run_rounds
 from fedpsyau_server.run_folder import RunFolder
+
+#: What `new_run` lets the sites start from, for its size.
+WEIGHTS = {"w": np.zeros(2, dtype=np.float32)}
 
 
 def run(
@@ -245,6 +251,126 @@ def test_too_few_connected_sites_end_the_run_with_their_names(tmp_path: Path) ->
     for part in ("Only 1 of the 2 sites", "(a)", "Missing after 7 s: b", "min-sites is 2"):
         assert part in str(error.value)
     assert RunFolder.open(tmp_path / "run").state.round == 0
+
+
+# Waiting for the quorum ---------------------------------------------------------------------------
+
+
+class _LostFor(InProcessSites):
+    """Sites of which b is lost in round 2, and answers only when asked the `tries`-th time more.
+
+    Between two tries it is away for as many looks of the server as `looks` says.
+    """
+
+    def __init__(self, sites: Mapping[str, PlainSite], tries: int, looks: int = 0) -> None:
+        super().__init__(sites)
+        self.tries = tries
+        self.looks = looks
+        self.asked: list[tuple[int, list[str]]] = []
+
+    def wait_for_sites(self, enough: int, seconds: float, among: Any = None) -> list[str]:
+        present = super().wait_for_sites(enough, seconds, among)
+        if among is not None and self.looks:
+            self.looks -= 1
+            present.remove("b")
+        return present
+
+    def exchange(self, orders: Any, seconds: float) -> Any:
+        number = next(iter(orders.values())).order.round
+        self.asked.append((number, sorted(orders)))
+        lost = number == 2 and self.tries > 0
+        for reply in super().exchange(orders, seconds):
+            if reply.site == "b" and lost:
+                self.tries -= 1
+                yield Reply("b", fault="its connection was lost", lost=True)
+            else:
+                yield reply
+
+
+def with_a_quorum_of_all(path: Path, **rounds: Any) -> RunFolder:
+    return new_run(path, ("a", "b"), rounds={"rounds": 3, "min-sites": 2, **rounds})
+
+
+@pytest.mark.parametrize(("tries", "looks"), [(1, 0), (2, 0), (1, 3)])
+def test_a_lost_site_is_waited_for_and_the_run_is_as_if_nothing_had_been(
+    tmp_path: Path, tries: int, looks: int
+) -> None:
+    link = _LostFor(two_sites(), tries, looks)
+    folder = with_a_quorum_of_all(tmp_path / "lost")
+    RoundLoop(folder, link).run()
+    unbroken = with_a_quorum_of_all(tmp_path / "unbroken")
+    RoundLoop(unbroken, InProcessSites(two_sites())).run()
+    assert values(folder.models()) == values(unbroken.models())
+    # Who has answered in the round is not asked again.
+    assert link.asked == [(1, ["a", "b"]), (2, ["a", "b"]), *[(2, ["b"])] * tries, (3, ["a", "b"])]
+    line = folder.rounds()[1]
+    assert (line["answered"], line["quarantined"], line["lost"]) == (["a", "b"], {}, {})
+    waiting = events(folder, "waiting")
+    assert len(waiting) == tries + looks
+    assert {(each["round"], each["needed"]) for each in waiting} == {(2, 1)}
+    assert all(each["sites"] == ["b"] and each["seconds"] <= 3600 for each in waiting)
+
+
+def test_without_time_to_wait_a_lost_site_ends_the_run(tmp_path: Path) -> None:
+    folder = with_a_quorum_of_all(tmp_path / "run", **{"quorum-seconds": 0})
+    with pytest.raises(QuorumError, match=r"b: its connection was lost\. Go on from round 1"):
+        RoundLoop(folder, _LostFor(two_sites(), 1)).run()
+    assert RunFolder.open(tmp_path / "run").state.round == 1
+
+
+def test_a_site_that_never_comes_back_ends_the_run_when_the_time_is_over(tmp_path: Path) -> None:
+    folder = with_a_quorum_of_all(tmp_path / "run")
+    link = _LostFor(two_sites(), 1, looks=1000)
+    with pytest.raises(QuorumError, match="Round 2 has 1 valid replies"):
+        RoundLoop(folder, link).run()
+    assert link.looks == 1000 - 3600 / rounds.NOTICE_SECONDS
+
+
+def test_who_has_answered_wrongly_is_not_waited_for(tmp_path: Path) -> None:
+    link = InProcessSites(two_sites(alters={2: altered_model(not_finite)}))
+    folder = with_a_quorum_of_all(tmp_path / "run")
+    with pytest.raises(QuorumError, match="not finite"):
+        RoundLoop(folder, link).run()
+    assert events(folder, "waiting") == []
+
+
+def test_a_late_site_is_told_and_does_not_hold_up_a_round_that_has_its_quorum(
+    tmp_path: Path,
+) -> None:
+    folder, _ = run(tmp_path / "run", two_sites(silent=(2,)), 2, rounds={"min-sites": 1})
+    assert [(each["round"], each["site"]) for each in events(folder, "late")] == [(2, "b")]
+    assert events(folder, "waiting") == []
+
+
+def test_between_rounds_the_quorum_is_waited_for_and_missed_in_the_end(tmp_path: Path) -> None:
+    sites = two_sites(absent=(2,))
+    folder = with_a_quorum_of_all(tmp_path / "run", **{"quorum-seconds": 30})
+    with pytest.raises(QuorumError, match=r"Missing for 30 s: b\. .*quorum-seconds"):
+        RoundLoop(folder, InProcessSites(sites)).run()
+    assert events(folder, "waiting")[0]["needed"] == 2
+
+
+def test_a_whole_round_tells_of_its_phases(tmp_path: Path) -> None:
+    folder, _ = run(tmp_path / "run", two_sites(), 1)
+    done = events(folder, "round-done")[0]
+    assert list(done["phases"]) == ["exchange", "fuse", "write"]
+    assert done["seconds"] == pytest.approx(sum(done["phases"].values()), abs=0.002)
+    assert {each["bytes"] for each in events(folder, "reply")} == {len(pack_tensors(WEIGHTS))}
+
+
+def test_a_folder_that_cannot_be_written_does_not_hide_what_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = with_a_quorum_of_all(tmp_path / "run", **{"quorum-seconds": 0})
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    link = _LostFor(two_sites(), 1)
+    link.wait_for_sites = lambda *_: monkeypatch.setattr(run_folder, "write_atomically", full)  # type: ignore[assignment,func-returns-value]
+    with pytest.raises(TypeError):
+        run_rounds(folder, link)
+    assert events(folder, "failed")[0]["message"].startswith("TypeError")
 
 
 def test_one_site_can_be_a_federation(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +17,10 @@ import numpy as np
 import pytest
 from in_process_sites import new_run
 
-from fedpsyau_model.errors import RunFolderError
+from fedpsyau_model.errors import RunFolderError, RunFolderInUseError
+from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server import run_folder as run_folder_module
+from fedpsyau_server.event_tail import EventTail
 from fedpsyau_server.fusion import Model
 from fedpsyau_server.run_folder import ContributionMark, RunFolder
 
@@ -349,3 +354,126 @@ def test_a_damaged_contribution_is_told(tmp_path: Path, content: bytes | None) -
     folder = RunFolder.open(damaged(tmp_path, "rounds/0002/replies/b.safetensors", content))
     with pytest.raises(RunFolderError, match=r"b\.safetensors cannot be read"):
         folder.contributions()
+
+
+# Locks --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_locked_for_others_of_the_same_role_only(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    with folder.locked("rounds", 0):
+        assert RunFolder.is_locked(folder.path, "rounds")
+        assert not RunFolder.is_locked(folder.path, "server")
+        with (
+            folder.locked("server", 0),
+            pytest.raises(RunFolderInUseError, match="Another fedpsyau-server works in"),
+            RunFolder.open(folder.path).locked("rounds", 0.2),
+        ):
+            pass
+    assert not RunFolder.is_locked(folder.path, "rounds")
+    with folder.locked("rounds", 0):
+        pass
+
+
+def test_a_lock_goes_with_its_process_however_it_ends(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    holder = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import fcntl, sys, time; lock = open(sys.argv[1], 'a'); "
+            "fcntl.flock(lock, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)",
+            str(folder.path / ".rounds.lock"),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert RunFolder.is_locked(folder.path, "rounds")
+    holder.kill()
+    with folder.locked("rounds", 5):
+        pass
+    holder.wait()
+    holder.stdout.close()
+
+
+def test_a_folder_that_is_gone_is_not_locked(tmp_path: Path) -> None:
+    assert not RunFolder.is_locked(tmp_path / "none", "rounds")
+
+
+# Events -------------------------------------------------------------------------------------------
+
+
+def test_a_torn_line_spoils_no_other(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    folder.log_event("first")
+    with (folder.path / "events.jsonl").open("a") as stream:
+        stream.write('{"time": 3, "eve')
+    folder.log_event("second")
+    folder.log_event("third")
+    told = EventTail(folder.path / "events.jsonl", past=True).new()
+    assert [event["event"] for event in told] == ["first", "second", "third"]
+
+
+# Space --------------------------------------------------------------------------------------------
+
+
+def test_a_disk_without_room_for_a_round_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    folder.require_space()
+    round_size = (folder.path / "initial.safetensors").stat().st_size * 2 * len(SITES)
+    usage = shutil.disk_usage(tmp_path)
+    for free, enough in ((round_size, True), (round_size - 1, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        if enough:
+            folder.require_space()
+        else:
+            with pytest.raises(RunFolderError, match=r"has 0\.0 MB left.*--resume"):
+                folder.require_space()
+    assert not list(folder.path.glob(".probe*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EROFS, "mounted read-only"),
+        (errno.EACCES, "the right to write"),
+        (errno.EIO, "Check the disk"),
+    ],
+)
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: folder.log_event("x"),
+        lambda folder: folder.finish("failed"),
+        lambda folder: folder.change_settings(FederationSettings()),
+        lambda folder: folder.require_space(),
+        lambda folder: save(folder, 1),
+    ],
+)
+def test_whatever_cannot_be_written_is_told_with_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, cure: str, write: Any
+) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises(RunFolderError, match=cure) as error:
+        write(folder)
+    assert f"--resume {folder.path}" in str(error.value)
+    assert "last whole round is intact" in str(error.value)
+
+
+def test_changed_settings_are_kept_and_nothing_else_changes(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    settings = folder.config.federation_settings()
+    rounds = settings.rounds.model_copy(update={"min_sites": 1})
+    folder.change_settings(settings.model_copy(update={"rounds": rounds}))
+    opened = RunFolder.open(folder.path)
+    assert opened.config == folder.config
+    assert opened.config.federation_settings().rounds.min_sites == 1
+    assert opened.config.run_id == "0123456789abcdef0123456789abcdef"

@@ -22,6 +22,10 @@ BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0)
 #: A SuperNode that has lived this long starts the back-off anew.
 _STEADY_SECONDS = 60.0
 
+#: How long a SuperNode may not answer this process, above what its start takes on a busy machine.
+#: It may hang at its end, when a server that was killed comes back and knows it no longer.
+HANG_SECONDS = 45.0
+
 #: What the SuperNode writes when the server knows its key and yet does not let it in.
 _TURNED_AWAY = b"[code: 2004]"
 
@@ -76,13 +80,18 @@ class SuperNode:
         self._started = time.monotonic()
         self._log_start = self._log_file.stat().st_size
 
+    def has_worked(self) -> None:
+        """Let the next back-off start anew: a message came through this SuperNode."""
+        self._restarts = 0
+
     def keep_alive(self) -> bool:
-        """Start the SuperNode again if it has ended; True if that was needed.
+        """Start the SuperNode again if it has ended or hangs; True if that was needed.
 
         Waits for the back-off first.
         """
         code = self._process.return_code
-        if code is None:
+        hangs = self.tasks.silent_for() > HANG_SECONDS
+        if code is None and not hangs:
             return False
         if time.monotonic() - self._started > _STEADY_SECONDS:
             self._restarts = 0
@@ -95,7 +104,8 @@ class SuperNode:
         else:
             self._first_refused, self.refused_seconds = math.inf, 0.0
         self._restarts += 1
-        log.warning("the connection process ended (code %d); next start in %.0f s", code, pause)
+        what = "hangs" if code is None else f"ended (code {code})"
+        log.warning("the connection process %s; next start in %.0f s", what, pause)
         self._stop_process()
         time.sleep(pause)
         self._start()

@@ -9,6 +9,7 @@ that they are as expected, under the exact pin in pyproject.toml.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -42,6 +43,7 @@ class TaskSource:
 
     def __init__(self, runtime_address: str, secret: bytes) -> None:
         self._address = runtime_address
+        self._silent_since: float | None = None
         self._acquirer = RuntimeHttpClient.from_server_address(
             server_address=runtime_address,
             insecure=True,
@@ -52,6 +54,10 @@ class TaskSource:
             ],
             retry_invoker=_no_retries(),
         )
+
+    def silent_for(self) -> float:
+        """Seconds since the SuperNode has no longer answered here; 0 while it does."""
+        return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
 
     def answer_next(self, answer: Callable[[Message], Message]) -> bool:
         """Take one waiting message, answer it and push the reply; False if none was waiting.
@@ -65,7 +71,10 @@ class TaskSource:
             )
         except httpx.HTTPError as error:
             log.debug("no task could be asked for: %s", error)
+            if self._silent_since is None:
+                self._silent_since = time.monotonic()
             return False
+        self._silent_since = None
         if not task.token:
             return False
         client = RuntimeHttpClient.from_server_address(

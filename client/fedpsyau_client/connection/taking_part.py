@@ -93,6 +93,7 @@ def _answer_until_dismissed(
             _wait_for_server(settings, kit)
             _require_place(supernode, settings)
         if supernode.tasks.answer_next(app.answer):
+            supernode.has_worked()
             pause = FIRST_TASK_POLL
         else:
             time.sleep(pause)
