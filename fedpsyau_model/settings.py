@@ -288,6 +288,11 @@ class RoundSettings(Settings):
     max_update_ratio: float = Field(
         10, gt=1, description="Largest update norm accepted, as a multiple of the round's median."
     )
+    max_site_clips: int = Field(
+        100_000,
+        ge=1,
+        description="Training clips that a site may claim when it joins; more is refused.",
+    )
     keep_rounds: int = Field(
         2, ge=0, description="Rounds whose models and replies stay on disk; 0 keeps all."
     )

@@ -25,9 +25,16 @@ from fedpsyau_model.exchange import (
     unpack_tensors,
     with_others,
 )
+from fedpsyau_model.foreign_text import printable
 from fedpsyau_model.metrics import uar, uf1
 from fedpsyau_server.fusion import Model
-from fedpsyau_server.reply_checks import model_fault, norm_faults, report_fault, update_norm
+from fedpsyau_server.reply_checks import (
+    model_fault,
+    norm_faults,
+    report_fault,
+    size_fault,
+    update_norm,
+)
 from fedpsyau_server.run_folder import ContributionMark, RunFolder
 from fedpsyau_server.strategies import newcomer_model, next_models, others_means
 
@@ -44,12 +51,16 @@ class Order:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back from a site: report and packed model, or why there is none."""
+    """What came back from a site: report and packed model, or why there is none.
+
+    lost: the fault is the connection's, and nothing is known against the site.
+    """
 
     site: str
     report: TrainingReport | None = None
     model: bytes = b""
     fault: str | None = None
+    lost: bool = False
 
 
 class SiteLink(Protocol):
@@ -76,11 +87,20 @@ class _Collected:
     reports: dict[str, TrainingReport] = field(default_factory=dict)
     norms: dict[str, float] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+
+    def fault_of(self, site: str) -> str | None:
+        """Why the site has no valid reply; None if it has one, or none is known of."""
+        return self.quarantined.get(site) or self.lost.get(site)
 
     def quarantine(self, site: str, reason: str) -> None:
         self.quarantined[site] = reason
         for collection in (self.models, self.reports, self.norms):
             collection.pop(site, None)
+
+
+class _UnusableError(Exception):
+    """A reply cannot be used; the text says why."""
 
 
 class RoundLoop:
@@ -132,7 +152,8 @@ class RoundLoop:
         sent = {site: self._model_for(site) for site in present}
         collected = self._collect(number, sent)
         if len(collected.models) < self._min_sites:
-            reasons = "; ".join(f"{site}: {why}" for site, why in collected.quarantined.items())
+            faults = collected.quarantined | collected.lost
+            reasons = "; ".join(f"{site}: {why}" for site, why in faults.items())
             raise QuorumError(
                 f"Round {number} has {len(collected.models)} valid replies, and [rounds] min-sites "
                 f"is {self._min_sites}. {reasons or 'The other sites did not answer in time.'} "
@@ -162,14 +183,14 @@ class RoundLoop:
         collected = _Collected()
         orders = self._orders(number, sent)
         for reply in self._link.exchange(orders, self._settings.rounds.round_seconds):
-            self._take(number, reply, sent[reply.site], collected)
+            self._take(number, reply, orders[reply.site], sent[reply.site], collected)
             self._folder.log_event(
                 "reply",
                 round=number,
                 site=reply.site,
                 answered=len(collected.models),
                 expected=len(sent),
-                fault=collected.quarantined.get(reply.site),
+                fault=collected.fault_of(reply.site),
             )
         for site, reason in norm_faults(
             collected.norms, self._settings.rounds.max_update_ratio
@@ -196,32 +217,51 @@ class RoundLoop:
             for site, model in sent.items()
         }
 
-    def _take(self, number: int, reply: Reply, sent: Model, collected: _Collected) -> None:
+    def _take(
+        self, number: int, reply: Reply, order: Order, sent: Model, collected: _Collected
+    ) -> None:
         site = reply.site
-        fault = reply.fault
-        if reply.report is not None and fault is None:
-            classes = len(CLASS_NAMES[self._settings.network.classes])
-            fault = report_fault(
-                reply.report,
-                site,
-                self._folder.config.run_id,
-                number,
-                self._link.enrolled_clips(site),
-                classes,
-            )
-            if fault is None:
-                try:
-                    model = unpack_tensors(reply.model)
-                    fault = model_fault(model, sent)
-                except MalformedMessageError as error:
-                    fault = str(error)
-            if fault is None:
-                collected.models[site] = model
-                collected.reports[site] = reply.report
-                collected.norms[site] = update_norm(model, sent)
-        if fault is not None:
+        if reply.lost:
+            collected.lost[site] = reply.fault or "lost"
+            log.warning("round %d: no reply of %s: %s", number, site, collected.lost[site])
+            return
+        try:
+            report, model = self._checked(number, reply, order, sent)
+        except _UnusableError as unusable:
+            fault = printable(str(unusable))
             log.warning("round %d: the reply of %s is not used: %s", number, site, fault)
             collected.quarantine(site, fault)
+            return
+        collected.models[site] = model
+        collected.reports[site] = report
+        collected.norms[site] = update_norm(model, sent)
+
+    def _checked(
+        self, number: int, reply: Reply, order: Order, sent: Model
+    ) -> tuple[TrainingReport, Model]:
+        """Report and model of a reply that can be used; _UnusableError with the reason else.
+
+        The cheap checks come first: a model is unpacked only if its size is that of one.
+        """
+        if reply.report is None or reply.fault is not None:
+            raise _UnusableError(reply.fault or "it has no report")
+        fault = report_fault(
+            reply.report,
+            reply.site,
+            self._folder.config.run_id,
+            number,
+            self._link.enrolled_clips(reply.site),
+            len(CLASS_NAMES[self._settings.network.classes]),
+        ) or size_fault(len(reply.model), len(order.model))
+        if fault is not None:
+            raise _UnusableError(fault)
+        try:
+            model = unpack_tensors(reply.model)
+        except MalformedMessageError as error:
+            raise _UnusableError(str(error)) from None
+        if (fault := model_fault(model, sent)) is not None:
+            raise _UnusableError(fault)
+        return reply.report, model
 
     def _contribute(self, number: int, collected: _Collected) -> None:
         """Let fresh replies count, and those of silent sites while they are not too old."""
@@ -248,6 +288,7 @@ class RoundLoop:
             "answered": answered,
             "silent": sorted(set(self._sites) - set(answered) - set(collected.quarantined)),
             "absent": sorted(set(self._sites) - set(present)),
+            "lost": dict(sorted(collected.lost.items())),
             "quarantined": dict(sorted(collected.quarantined.items())),
             "contributions": {
                 site: mark.model_dump() for site, mark in sorted(self._marks.items())

@@ -149,7 +149,9 @@ def serve_run(folder: RunFolder) -> None:
     log.info("run folder %s", folder.path)
     try:
         with ExitStack() as stack:
-            link = stack.enter_context(superlink(settings.listen, folder.path, kit))
+            link = stack.enter_context(
+                superlink(settings.listen, folder.path, folder.model_bytes, kit)
+            )
             refresh_keys: Callable[[], None] = _nothing
             if kit:
                 registry = KeyRegistry(link.control, kit, folder.log_event)

@@ -228,6 +228,7 @@ OTHER_VALUES: dict[str, Any] = {
     "rounds.round-seconds": 5.0,
     "rounds.max-staleness": 0,
     "rounds.max-update-ratio": 3.0,
+    "rounds.max-site-clips": 10,
     "rounds.keep-rounds": 0,
     "server.sites": ["a", "b"],
     "server.listen": "127.0.0.1:9999",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -27,11 +27,12 @@ from fedpsyau_model.exchange import (
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server import flower_link
 from fedpsyau_server.flower_link import FlowerLink
+from fedpsyau_server.reply_intake import Answer
+from fedpsyau_server.reply_sizes import SMALL, largest_reply
 from fedpsyau_server.roster import Roster
 from fedpsyau_server.rounds import Order
 
 SETTINGS = FederationSettings()
-NODE_UNAVAILABLE = 3
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +52,9 @@ class Grid:
     says: dict[int, str] = field(default_factory=dict)
     since: dict[int, str] = field(default_factory=dict)
     sent: list[tuple[str, int]] = field(default_factory=list)
-    replies: dict[str, Message] = field(default_factory=dict)
+    replies: dict[str, Answer] = field(default_factory=dict)
     unanswered: dict[str, Message] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
 
     def get_nodes(self) -> list[SimpleNamespace]:
         return [
@@ -68,14 +70,15 @@ class Grid:
             kind, node = message.metadata.message_type, message.metadata.dst_node_id
             self.sent.append((kind, node))
             if kind == HELLO:
-                self.replies[number] = self.introduction(message, node)
+                self.replies[number] = Answer(number, self.introduction(message, node))
             else:
                 self.unanswered[number] = message
             ids.append(number)
         return ids
 
-    def pull_messages(self, ids: Iterable[str]) -> list[Message]:
-        return [self.replies.pop(number) for number in list(ids) if number in self.replies]
+    def pull(self, largest: Mapping[str, int]) -> list[Answer]:
+        self.asked |= largest
+        return [self.replies.pop(number) for number in list(largest) if number in self.replies]
 
     def introduction(self, message: Message, node: int) -> Message:
         site = self.says.get(node, self.names[node])
@@ -92,11 +95,11 @@ class Grid:
         ).to_values()
         return Message(RecordDict({VALUES_RECORD: ConfigRecord(values)}), reply_to=message)
 
-    def fail(self, kind: str, code: int) -> None:
-        """Answer every open message of a kind with an error."""
+    def lose(self, kind: str) -> None:
+        """Let the answers to every open message of a kind get lost."""
         for number, message in list(self.unanswered.items()):
             if message.metadata.message_type == kind:
-                self.replies[number] = Message(Error(code), reply_to=message)
+                self.replies[number] = Answer(number, fault="broke", lost=True)
                 del self.unanswered[number]
 
 
@@ -107,7 +110,7 @@ def events() -> list[tuple[str, dict[str, Any]]]:
 
 def link_to(grid: Grid, events: list[tuple[str, dict[str, Any]]], keys: bool) -> FlowerLink:
     roster = Roster(hello(SETTINGS, "run"), ("a", "b"), keys=keys)
-    return FlowerLink(grid, roster, lambda name, **details: events.append((name, details)))  # type: ignore[arg-type]
+    return FlowerLink(grid, grid, roster, lambda name, **details: events.append((name, details)))  # type: ignore[arg-type]
 
 
 def order() -> Order:
@@ -173,12 +176,64 @@ def test_a_site_that_went_is_told_at_once(events: list[tuple[str, dict[str, Any]
     link = link_to(grid, events, keys=True)
     link.wait_for_sites(1, 1)
     replies = link.exchange({"a": order()}, 30)
-    real_pull = grid.pull_messages
+    real_pull = grid.pull
 
-    def pull_after_failure(ids: Iterable[str]) -> list[Message]:
+    def pull_after_failure(largest: Mapping[str, int]) -> list[Answer]:
         grid.names.clear()
-        grid.fail(TRAIN, NODE_UNAVAILABLE)
-        return real_pull(ids)
+        grid.lose(TRAIN)
+        return real_pull(largest)
 
-    grid.pull_messages = pull_after_failure  # type: ignore[method-assign]
-    assert [(reply.site, bool(reply.fault)) for reply in replies] == [("a", True)]
+    grid.pull = pull_after_failure  # type: ignore[method-assign]
+    assert [(reply.site, reply.fault, reply.lost) for reply in replies] == [("a", "broke", True)]
+
+
+def test_an_order_whose_answer_got_lost_goes_to_its_site_again(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(1, 1)
+    grid.since[1] = "t0"
+    replies = link.exchange({"a": order()}, 0.3)
+    grid_pull, lost = grid.pull, []
+
+    def pull_and_lose_once(largest: Mapping[str, int]) -> list[Answer]:
+        if not lost and grid.unanswered:
+            lost.append(True)
+            grid.lose(TRAIN)
+        return grid_pull(largest)
+
+    grid.pull = pull_and_lose_once  # type: ignore[method-assign]
+    assert list(replies) == []
+    assert list(kinds(grid)) == [HELLO, TRAIN, TRAIN]
+
+
+def test_what_comes_after_the_round_is_fetched_only_to_be_dropped(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(1, 1)
+    assert list(link.exchange({"a": order()}, 0.05)) == []
+    [late] = grid.unanswered
+    assert grid.asked[late] == largest_reply(len(order().model))
+    link.wait_for_sites(1, 0)
+    assert grid.asked[late] == SMALL
+    grid.replies[late] = Answer(late, fault="it has at least 5 bytes")
+    link.wait_for_sites(1, 0)
+    grid.asked.clear()
+    link.wait_for_sites(1, 0)
+    assert late not in grid.asked
+
+
+def test_a_site_that_cannot_introduce_itself_is_told_of_once_and_asked_ever_more_rarely(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a"})
+    grid.introduction = lambda message, node: Message(Error(11), reply_to=message)  # type: ignore[method-assign]
+    link = link_to(grid, events, keys=True)
+    assert link.wait_for_sites(1, 1.5) == []
+    # At once and after one second; the next would be after two more.
+    assert list(kinds(grid)) == [HELLO, HELLO]
+    assert [(name, details["site"]) for name, details in events] == [("refused", "a")]
+    assert "code 11" in events[0][1]["reason"]
