@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 REPLY_POLL = 0.2
 NODE_POLL = 1.0
 
+#: Seconds for which a round waits for nobody but sites whose connection broke.
+RETURN_SECONDS = 30.0
+
 #: Seconds between two greetings, in the end, of a node that answers them with a failure.
 LAST_GREETING_PAUSE = 60.0
 
@@ -64,6 +67,17 @@ class _Node:
 
     name: str
     since: str
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """A site whose connection broke in a round, and until when it is waited for."""
+
+    reason: str
+    until: float
+
+    def is_final(self) -> bool:
+        return time.monotonic() >= self.until
 
 
 @dataclass
@@ -114,45 +128,59 @@ class FlowerLink:
         return self._roster.members[site].introduction.train_clips
 
     def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
-        """See SiteLink. A site that comes back under a new connection gets its order again."""
+        """See SiteLink. A site that comes back while the round is open gets its order again.
+
+        A site whose connection broke is waited for as long as others train, and a little longer.
+        """
         deadline = time.monotonic() + seconds
         waiting = set(orders)
+        lost: dict[str, _Loss] = {}
         pending: dict[str, _Sent] = {}
-        unsent = sorted(waiting)
         largest = {site: largest_reply(len(order.model)) for site, order in orders.items()}
         while waiting and time.monotonic() < deadline:
-            for site in self._send_orders(orders, unsent, pending):
-                waiting.discard(site)
-                yield Reply(site, fault="its node could not be reached", lost=True)
+            for site in self._send_orders(orders, self._unsent(waiting, pending), pending):
+                self._note_loss(lost, site, "its node could not be reached")
             for answer in self._pull({id_: largest[each.site] for id_, each in pending.items()}):
                 sent = pending.pop(answer.answers)
-                if sent.site in waiting and not self._gets_it_again(sent, answer):
+                if sent.site not in waiting:
+                    continue
+                if answer.lost:
+                    self._note_loss(lost, sent.site, answer.fault or "lost")
+                elif not (_failed(answer) and self._comes_anew(sent)):
                     waiting.discard(sent.site)
                     yield _read_reply(sent.site, answer)
             self._look_for_nodes()
-            reached = set(pending.values())
-            unsent = [
-                site
-                for site in sorted(waiting)
-                if self._address_of(site) not in reached and not self._is_new(site)
-            ]
+            for site in {each.site for each in pending.values()} & lost.keys():
+                del lost[site]  # it is back, and has its order
+            if waiting <= lost.keys():
+                for site in [site for site in sorted(waiting) if lost[site].is_final()]:
+                    waiting.discard(site)
+                    yield Reply(site, fault=lost[site].reason, lost=True)
             if waiting:
                 time.sleep(REPLY_POLL)
         # What still comes is of no use to anybody, and must not stay in the SuperLink's memory.
         self._unwanted.update(pending)
 
-    def _gets_it_again(self, sent: _Sent, answer: Answer) -> bool:
-        """Whether an order that failed goes to its site once more, in this round.
+    def _unsent(self, waiting: set[str], pending: Mapping[str, _Sent]) -> list[str]:
+        """Sites that are there and have no order at the connection that they have now."""
+        reached = set(pending.values())
+        return [
+            site
+            for site in sorted(waiting)
+            if self._address_of(site) not in reached
+            and self._node_of(site) in self._connected
+            and not self._is_new(site)
+        ]
 
-        It does if the site has a new connection, or still has its old one and only the answer got
-        lost on its way.
-        """
-        if not _failed(answer):
-            return False
-        if answer.lost:
-            self._look_for_nodes(at_once=True)
-        is_back = sent != self._address_of(sent.site) or self._is_new(sent.site)
-        return is_back or (answer.lost and sent.node in self._connected)
+    def _note_loss(self, lost: dict[str, _Loss], site: str, reason: str) -> None:
+        self._look_for_nodes(at_once=True)
+        if site not in lost:
+            self._on_event("lost", site=site, reason=reason)
+            lost[site] = _Loss(reason, time.monotonic() + RETURN_SECONDS)
+
+    def _comes_anew(self, sent: _Sent) -> bool:
+        """Whether a site has a new connection, or is about to get one."""
+        return sent != self._address_of(sent.site) or self._is_new(sent.site)
 
     def dismiss(self, dismissal: Dismissal, seconds: float) -> None:
         """Tell every connected site that its part has ended; wait for them to have read it."""

@@ -191,6 +191,7 @@ class RoundLoop:
                 answered=len(collected.models),
                 expected=len(sent),
                 fault=collected.fault_of(reply.site),
+                lost=reply.lost,
             )
         for site, reason in norm_faults(
             collected.norms, self._settings.rounds.max_update_ratio

@@ -224,6 +224,12 @@ def _tell(event: dict[str, Any]) -> None:
         log.info("%s may connect with its new key", event["site"])
     elif kind == "round-started":
         log.info("round %d with %d sites", event["round"], len(event["sites"]))
+    elif kind == "lost":
+        log.warning(
+            "%s: %s; it gets its order again if it comes back", event["site"], event["reason"]
+        )
+    elif kind == "reply" and event["lost"]:
+        log.warning("round %d goes on without %s", event["round"], event["site"])
     elif kind == "reply" and event["fault"]:
         log.warning("round %d: %s is not used: %s", event["round"], event["site"], event["fault"])
     elif kind == "reply":

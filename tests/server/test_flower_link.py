@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -40,6 +41,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between two looks, and messages outside of Flower's task processes."""
     monkeypatch.setattr(flower_link, "REPLY_POLL", 0.0)
     monkeypatch.setattr(flower_link, "NODE_POLL", 0.0)
+    monkeypatch.setattr(flower_link, "RETURN_SECONDS", 0.2)
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
 
@@ -171,7 +173,9 @@ def test_a_site_that_has_connected_anew_is_not_there_before_it_has_introduced_it
     assert link.wait_for_sites(1, 0.1) == []
 
 
-def test_a_site_that_went_is_told_at_once(events: list[tuple[str, dict[str, Any]]]) -> None:
+def test_a_site_that_went_and_stays_away_is_not_waited_for_long(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
     grid = Grid({1: "a"})
     link = link_to(grid, events, keys=True)
     link.wait_for_sites(1, 1)
@@ -184,7 +188,36 @@ def test_a_site_that_went_is_told_at_once(events: list[tuple[str, dict[str, Any]
         return real_pull(largest)
 
     grid.pull = pull_after_failure  # type: ignore[method-assign]
+    started = time.monotonic()
     assert [(reply.site, reply.fault, reply.lost) for reply in replies] == [("a", "broke", True)]
+    assert 0.2 <= time.monotonic() - started < 10
+    assert list(kinds(grid)) == [HELLO, TRAIN]
+    assert events[-1] == ("lost", {"site": "a", "reason": "broke"})
+
+
+def test_a_site_that_went_gets_its_order_again_if_it_is_back_while_others_train(
+    events: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flower_link, "RETURN_SECONDS", 0.0)
+    grid = Grid({1: "a", 2: "b"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(2, 1)
+    replies = link.exchange({"a": order(), "b": order()}, 1.0)
+    real_pull, pulls = grid.pull, iter(range(10**9))
+
+    def pull(largest: Mapping[str, int]) -> list[Answer]:
+        number = next(pulls)
+        if number == 1:
+            del grid.names[1]
+            lost = [key for key, each in grid.unanswered.items() if each.metadata.dst_node_id == 1]
+            grid.replies[lost[0]] = Answer(lost[0], fault="broke", lost=True)
+        elif number == 5:
+            grid.names[1] = "a"
+        return real_pull(largest)
+
+    grid.pull = pull  # type: ignore[method-assign]
+    assert list(replies) == []  # nobody has answered in the end, and nobody was given up
+    assert grid.sent == [(HELLO, 1), (HELLO, 2), (TRAIN, 1), (TRAIN, 2), (TRAIN, 1)]
 
 
 def test_an_order_whose_answer_got_lost_goes_to_its_site_again(

@@ -138,7 +138,8 @@ def _wait_for_server(settings: ClientSettings, kit: SiteKit | None, known: bool)
     started = time.monotonic()
     patience = math.inf if known else settings.connect_seconds
     for_handshake = HANDSHAKE_PATIENCE_LATER if known else HANDSHAKE_PATIENCE
-    first_mismatch = next_word = math.inf
+    first_mismatch = math.inf
+    next_word = 0.0
     pause = CONNECT_POLL
     while True:
         try:
@@ -156,12 +157,19 @@ def _wait_for_server(settings: ClientSettings, kit: SiteKit | None, known: bool)
                 f"{settings.connect_seconds:.0f} s). Check that fedpsyau-server runs there, that "
                 "the address is the one it listens on, and that no firewall is in between."
             )
-        if math.isinf(next_word) or away >= next_word:
-            how_long = "until it comes back" if known else f"for {patience:.0f} s"
-            log.info("no server at %s for %.0f s, trying %s", settings.superlink, away, how_long)
+        if away >= next_word:
+            _tell_of_absence(settings.superlink, away, patience)
             next_word = away + REMINDER_SECONDS
         time.sleep(min(pause * random.uniform(0.5, 1.0), max(patience - away, 0.0)))
         pause = min(pause * 1.3, LAST_CONNECT_POLL)
+
+
+def _tell_of_absence(address: str, away: float, patience: float) -> None:
+    how_long = "until it is back" if math.isinf(patience) else f"for {patience:.0f} s"
+    if away < REMINDER_SECONDS:
+        log.info("no server at %s yet, trying %s", address, how_long)
+    else:
+        log.info("still no server at %s after %.0f min, trying %s", address, away / 60, how_long)
 
 
 def _lets_us_in(settings: ClientSettings, kit: SiteKit | None, deadline: float) -> bool:
