@@ -1,4 +1,4 @@
-"""Flower's SuperLink, with a limit on what a site may put into its memory.
+"""Flower's SuperLink, with a limit on what a site may put into its memory, and one lock more.
 
 Started by `superlink.py` as ``python -m fedpsyau_server.guarded_superlink``, with the flags of
 ``flower-superlink``. Flower takes messages of 2 GB and as many objects as a site cares to announce,
@@ -8,6 +8,10 @@ and keeps them until somebody fetches them. Here
 - a reply that announces more objects than the run's replies can have is not taken: an error with
   the reason stands in its place, so that the server hears of it at once;
 - what answers nothing is refused.
+
+Messages share the objects that they have in common. Flower looks one after the other whether they
+are there, and lets go of its lock in between: a site that has just received the last message with
+an object takes it away from the next one, and the run fails. Here that is one step.
 
 The names that are replaced are Flower's internals: tests/server/test_guarded_superlink.py checks
 them under the exact pin in pyproject.toml.
@@ -24,8 +28,11 @@ from flwr.app.error import Error
 from flwr.app.message.message import make_message
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import PushMessagesRequest, PushMessagesResponse
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.server.superlink.fleet.grpc_rere.fleet_servicer import FleetServicer
 from flwr.supercore.inflatable.inflatable_object import get_object_tree, iterate_object_tree
+from flwr.supercore.object_store import object_store_factory
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 
 from fedpsyau_server.reply_sizes import (
     CHUNK,
@@ -35,7 +42,7 @@ from fedpsyau_server.reply_sizes import (
     most_objects,
 )
 
-__all__ = ["LARGEST_REQUEST", "GuardedFleet", "main"]
+__all__ = ["LARGEST_REQUEST", "GuardedFleet", "WholeRegistration", "main"]
 
 #: Bytes of one request over the Fleet port: one chunk of a tensor, and what is around it.
 LARGEST_REQUEST = CHUNK + SMALL
@@ -81,12 +88,22 @@ class GuardedFleet(FleetServicer):
         )
 
 
+class WholeRegistration(InMemoryObjectStore):
+    """Flower's store, in which nothing vanishes while a message is being registered."""
+
+    def preregister(self, run_id: int, object_tree: ObjectTree) -> list[str]:
+        """Register all objects of a message; returns those that have to be pushed."""
+        with self.lock_store:
+            return super().preregister(run_id, object_tree)
+
+
 def main() -> None:
-    """Run the SuperLink with the limits in place of Flower's."""
+    """Run the SuperLink with the limits and the lock in place of Flower's."""
     # The package has a function of the module's name, which an import statement would find.
     flower = importlib.import_module("flwr.superlink.cli.flower_superlink")
     flower.GRPC_MAX_MESSAGE_LENGTH = LARGEST_REQUEST  # type: ignore[attr-defined]
     flower.FleetServicer = GuardedFleet  # type: ignore[attr-defined]
+    object_store_factory.InMemoryObjectStore = WholeRegistration  # type: ignore[attr-defined]
     sys.argv[0] = "flower-superlink"
     flower.flower_superlink()
 

@@ -35,6 +35,9 @@ LAST_TASK_POLL = 0.5
 CONNECT_POLL = 1.0
 LAST_CONNECT_POLL = 15.0
 
+#: Seconds between two looks at whether the server is still there, while there is nothing to do.
+WATCH_SECONDS = 20.0
+
 #: Seconds between two lines of the log while a server stays away.
 REMINDER_SECONDS = 600.0
 
@@ -96,6 +99,7 @@ def _answer_until_dismissed(
 ) -> Dismissal:
     pause = FIRST_TASK_POLL
     known = False
+    watch = _ServerWatch(settings.superlink)
     while app.dismissal is None:
         if supernode.keep_alive():
             _wait_for_server(settings, kit, known)
@@ -104,9 +108,33 @@ def _answer_until_dismissed(
             pause = FIRST_TASK_POLL
             known = True
         else:
+            watch.look()
             time.sleep(pause)
             pause = min(pause * 1.2, LAST_TASK_POLL)
     return app.dismissal
+
+
+class _ServerWatch:
+    """Says in the log when the server goes and when it is back, which Flower keeps to itself."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._there = True
+        self._next_look = time.monotonic() + WATCH_SECONDS
+
+    def look(self) -> None:
+        """Look whether the server answers, now and then."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + WATCH_SECONDS
+        there = answers(self._address)
+        if there != self._there:
+            self._there = there
+            log.info(
+                "the server at %s %s",
+                self._address,
+                "answers again" if there else "does not answer; waiting until it is back",
+            )
 
 
 def _require_place(supernode: SuperNode, settings: ClientSettings) -> None:
