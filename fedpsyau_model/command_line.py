@@ -14,9 +14,13 @@ import typer
 
 from fedpsyau_model import __version__
 from fedpsyau_model.errors import INTERRUPTED, FedPsyAUError
+from fedpsyau_model.foreign_text import escaped
 
 #: Set to anything to see the traceback of an error.
 DEBUG_VARIABLE = "FEDPSYAU_DEBUG"
+
+#: What stays as it is in messages, which quote file names, cells of tables and ends of log files.
+_LAYOUT = "\n\t"
 
 #: Entry-point group under which packages bring the sub-commands of ``fedpsyau``.
 COMMAND_GROUP = "fedpsyau.commands"
@@ -48,24 +52,13 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
 def print_error(message: str) -> None:
     """Print one paragraph to stderr, the word `error` in red where the terminal has colours."""
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(_printable(message), err=True)
+    typer.echo(escaped(message, but=_LAYOUT), err=True)
 
 
 def print_notice(message: str) -> None:
     """Print one paragraph to stderr, the word `notice` in yellow where the terminal has colours."""
     typer.secho("notice: ", fg="yellow", err=True, nl=False)
-    typer.echo(_printable(message), err=True)
-
-
-def _printable(message: str) -> str:
-    """Spell out what could steer a terminal: messages quote file names and cells of tables.
-
-    Line breaks and tabs stay, as the ends of log files have them.
-    """
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
-        for each in message
-    )
+    typer.echo(escaped(message, but=_LAYOUT), err=True)
 
 
 def print_warning(message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -127,6 +128,33 @@ def test_each_of_seven_sites_is_killed_in_turn(
     kills = [(number, site, what[number - 1]) for number, site in enumerate(SITES, 1)]
     run_with_kills(federation, SITES, kills, epochs=6)
     print([(line["answered"], line["lost"]) for line in federation.rounds()])  # noqa: T201
+
+
+@pytest.mark.slow
+def test_a_server_that_was_there_is_waited_for_without_end(
+    new_federation: Callable[..., Federation],
+) -> None:
+    federation = new_federation()
+    config = CONFIG.format(epochs=4, rounds=6, min_sites=2)
+    server = federation.start_server(config, "--sites", ",".join(TWO))
+    federation.start_sites(TWO, "--connect-seconds", 60)
+    federation.wait_for_event("round-done", seconds=300, round=1)
+    server.kill()
+    server.wait()
+    for site in TWO:
+        wait_until(lambda site=site: "does not answer" in federation.log(site), 60, "the word")
+    time.sleep(75)  # longer than they would look for a server that they have never met
+    for site in TWO:
+        assert federation.processes[site].poll() is None, federation.log(site)
+        assert federation.log(site).count("does not answer") == 1
+        assert len(federation.log(site).splitlines()) < 30
+    # While it waits, a site can be stopped as at any other time.
+    federation.processes[TWO[0]].send_signal(signal.SIGTERM)
+    assert federation.wait(TWO[0], 30) == 130
+    federation.resume_server()
+    federation.start_site(TWO[0])
+    assert set(federation.wait_for_all().values()) == {0}, federation.log("server")
+    assert [line["answered"] for line in federation.rounds()] == [sorted(TWO)] * 6
 
 
 @pytest.mark.slow  # Flower gives a key's place free after 72 seconds
