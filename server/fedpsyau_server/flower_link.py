@@ -317,11 +317,12 @@ class FlowerLink:
         setback.times += 1
         self._greeted.pop(node, None)
         if setback.times == 1:
+            name = self._nodes[node].name if node in self._nodes else ""
             self._on_event(
                 "refused",
-                site=self._nodes[node].name if node in self._nodes else "",
-                reason=f"a site cannot introduce itself: {_failure(answer)}. Its own log says why; "
-                "it is asked again from time to time",
+                site=name or "unknown",
+                reason=f"{name or 'a client'} cannot introduce itself: {_failure(answer)}. Its own "
+                "log says why; it is asked again from time to time",
             )
 
 
@@ -356,8 +357,10 @@ def _read_reply(site: str, answer: Answer) -> Reply:
     try:
         report = TrainingReport.from_values(_values(answer.message))
         model = answer.message.content.array_records[MODEL_RECORD][MODEL_RECORD].data
-    except (MalformedMessageError, KeyError) as error:
+    except MalformedMessageError as error:
         return Reply(site, fault=printable(f"malformed: {error}"))
+    except KeyError:
+        return Reply(site, fault="malformed: it holds no model")
     return Reply(site, report, model)
 
 

@@ -167,7 +167,7 @@ def other_record(order: Order) -> Message:
 
 
 def failure_with_a_story(order: Order) -> Message:
-    return Message(Error(7, "\x1b[31m/home/somebody/clips\n" * 10_000), reply_to=order.message)
+    return Message(Error(7, "\x1b[31m/home/somebody/clips\n" * 1000), reply_to=order.message)
 
 
 #: Every bad answer with a part of the reason that the server must give.
@@ -202,7 +202,7 @@ KINDS: dict[str, tuple[Kind, str]] = {
     "tensor of 4 TB": (huge_tensor, "cannot be read"),
     "a name twice": (twice_named, "twice"),
     "empty message": (lambda order: order.reply({}), "malformed: A message holds the records []"),
-    "no model": (no_model, "malformed"),
+    "no model": (no_model, "malformed: it holds no model"),
     "another record": (other_record, "malformed: A message holds the records"),
     "another schema": (
         lambda order: order.with_report(schema_version=99),

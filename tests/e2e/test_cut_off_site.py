@@ -17,7 +17,7 @@ from test_tls import provision, start_with_kit
 from fedpsyau_model.child_process import free_port
 
 #: A server notices after some 70 s that a site is gone, and TCP takes its time to find back.
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NEAR = ("casme3_c1", "casme3_c2")
 FAR = "dfme_c2"

@@ -120,6 +120,7 @@ def test_a_site_of_which_any_part_is_killed_takes_part_again(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # seven rounds, in each of which somebody comes back
 def test_each_of_seven_sites_is_killed_in_turn(
     new_federation: Callable[..., Federation],
 ) -> None:
