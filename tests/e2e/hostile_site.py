@@ -255,6 +255,7 @@ class HostileSite(threading.Thread):
         self._before_answer = before_answer
         self._done = threading.Event()
         self.seen: list[str] = []
+        self.ended_well = False
 
     def run(self) -> None:
         self._folder.mkdir()
@@ -267,6 +268,7 @@ class HostileSite(threading.Thread):
                     if not supernode.tasks.answer_next(self._answer):
                         self._done.wait(0.2)
                 threading.Event().wait(2)  # the farewell travels
+        self.ended_well = True
 
     def stop(self) -> None:
         self._done.set()

@@ -93,6 +93,7 @@ def run_with_hostile_site(
         finally:
             hostile.stop()
     assert hostile.seen == list(plan)
+    assert hostile.ended_well
     return federation, memory
 
 

@@ -18,6 +18,7 @@ from flwr.common.constant import SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -91,7 +92,7 @@ class TaskSource:
         )
         try:
             _work_off(client, answer)
-        except (httpx.HTTPError, RuntimeError) as error:
+        except (httpx.HTTPError, RuntimeError, ObjectPullError, ObjectPushError) as error:
             self.lost_one = True
             log.warning("an answer did not reach the server, which will ask again: %s", error)
         finally:
