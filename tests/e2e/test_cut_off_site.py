@@ -64,7 +64,7 @@ def behind_cable(folder: Path, twin: Path, line: Cable, max_staleness: int) -> I
             *("--state", federation.folder / f"state-{FAR}"),
             before=line.command,
         )
-        wait_for_line(federation, lambda each: FAR in each["answered"], 300)
+        wait_for_line(federation, lambda each: FAR in each["answered"], 600)
         yield federation
         assert {name for name, each in federation.processes.items() if each.poll() is None} == {
             "server",
@@ -92,7 +92,7 @@ def cut_off(federation: Federation, break_off: Callable[[], None]) -> dict[str, 
     """Break the line; the first round that goes on without the site, whose last reply counts."""
     last = federation.rounds()[-1]["round"]
     break_off()
-    first = wait_for_line(federation, lambda each: FAR not in each["answered"], 300, last)
+    first = wait_for_line(federation, lambda each: FAR not in each["answered"], 600, last)
     assert first["answered"] == sorted(NEAR)
     assert FAR in first["silent"]
     assert first["quarantined"] == {}
@@ -103,8 +103,8 @@ def cut_off(federation: Federation, break_off: Callable[[], None]) -> dict[str, 
 def comes_back(federation: Federation, mend: Callable[[], None], after: int) -> dict[str, Any]:
     """Mend the line; the first round in which the site answers again, which counts afresh."""
     mend()
-    back = wait_for_line(federation, lambda each: FAR in each["answered"], 400, after)
-    for each in (back, wait_for_line(federation, lambda _: True, 200, back["round"])):
+    back = wait_for_line(federation, lambda each: FAR in each["answered"], 900, after)
+    for each in (back, wait_for_line(federation, lambda _: True, 300, back["round"])):
         assert each["answered"] == sorted((*NEAR, FAR))
         assert each["contributions"][FAR]["round"] == each["round"]
     assert "Traceback" not in federation.log(FAR)
@@ -133,7 +133,7 @@ def test_a_site_that_is_cut_off_for_long_no_longer_counts_and_comes_back_with_it
 ) -> None:
     with behind_cable(tmp_path, twin, line, max_staleness=3) as federation:
         last = cut_off(federation, line.swallow)["round"] - 1
-        stale = wait_for_line(federation, lambda each: FAR not in each["contributions"], 300, last)
+        stale = wait_for_line(federation, lambda each: FAR not in each["contributions"], 900, last)
         assert stale["round"] == last + 3 + 1
         kept = models_of(federation.run_folder, last, "models")[FAR]
         number = comes_back(federation, line.let_through, stale["round"])["round"]

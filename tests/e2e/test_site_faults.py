@@ -58,7 +58,7 @@ def connection_process(client: int) -> int:
 
 def wait_for_training(federation: Federation, site: str, number: int) -> None:
     """Wait until the site has its order of a round, which it then works on for some seconds."""
-    federation.wait_for_event("round-started", seconds=300, round=number)
+    federation.wait_for_event("round-started", seconds=600, round=number)
     log = state_of(federation, site) / "client.log"
     mark = f"ROUND {number}]".encode()
 
@@ -66,7 +66,7 @@ def wait_for_training(federation: Federation, site: str, number: int) -> None:
         _, found, since = log.read_bytes().rpartition(mark)
         return bool(found) and RECEIVED in since
 
-    wait_until(has_order, 120, f"the order of round {number} at {site}")
+    wait_until(has_order, 240, f"the order of round {number} at {site}")
 
 
 def kill(federation: Federation, site: str, what: str) -> None:
@@ -173,7 +173,7 @@ def test_with_its_key_a_killed_site_waits_for_its_place(tmp_path: Path, twin: Pa
         joined = [event for event in federation.events() if event["event"] == "joined"]
         wait_until(
             lambda: len([e for e in federation.events() if e["event"] == "joined"]) > len(joined),
-            200,
+            300,
             "the site to come back",
         )
         assert set(federation.wait_for_all().values()) == {0}, federation.log("server")
