@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,16 +14,27 @@ PARTIAL = ".partial"
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file under a temporary name in the same folder, flush it to disk, and rename it."""
-    data = content.encode() if isinstance(content, str) else content
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes | str]) -> None:
+    """Write several files as `write_atomically` does; none is renamed before all are on disk.
+
+    So a disk that fills up leaves all of them as they were. A process that is killed between two
+    renames leaves the first new and the others old.
+    """
+    partials = {path: path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}") for path in contents}
     try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        for path, content in contents.items():
+            with partials[path].open("wb") as stream:
+                stream.write(content.encode() if isinstance(content, str) else content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        for path, partial in partials.items():
+            partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

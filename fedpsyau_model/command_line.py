@@ -15,6 +15,7 @@ import typer
 
 from fedpsyau_model import __version__
 from fedpsyau_model.errors import INTERRUPTED, FedPsyAUError
+from fedpsyau_model.foreign_text import escaped
 from fedpsyau_model.log_lines import FORMAT_VARIABLE, logs_as_json
 from fedpsyau_model.proxies import connect_directly
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 #: Set to anything to see the traceback of an error.
 DEBUG_VARIABLE = "FEDPSYAU_DEBUG"
+
+#: What stays as it is in messages, which quote file names, cells of tables and ends of log files.
+_LAYOUT = "\n\t"
 
 #: Entry-point group under which packages bring the sub-commands of ``fedpsyau``.
 COMMAND_GROUP = "fedpsyau.commands"
@@ -61,7 +65,7 @@ def print_error(message: str, kind: str, exit_code: int) -> None:
         log.error(message, extra={"fields": fields})
         return
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(_printable(message), err=True)
+    typer.echo(escaped(message, but=_LAYOUT), err=True)
 
 
 def print_notice(message: str) -> None:
@@ -70,18 +74,7 @@ def print_notice(message: str) -> None:
         log.info(message, extra={"fields": {"event": "notice"}})
         return
     typer.secho("notice: ", fg="yellow", err=True, nl=False)
-    typer.echo(_printable(message), err=True)
-
-
-def _printable(message: str) -> str:
-    """Spell out what could steer a terminal: messages quote file names and cells of tables.
-
-    Line breaks and tabs stay, as the ends of log files have them.
-    """
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
-        for each in message
-    )
+    typer.echo(escaped(message, but=_LAYOUT), err=True)
 
 
 def print_warning(message: str) -> None:

@@ -377,3 +377,9 @@ class CellProcessError(FedPsyAUError):
 
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.
 INTERRUPTED = 130
+
+
+class SiteStateError(FedPsyAUError):
+    """A site cannot write its own state: its disk is full, or the folder may not be written to."""
+
+    exit_code = 93

@@ -207,10 +207,24 @@ def pack_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
     )
 
 
+def _require_unique_names(data: bytes) -> None:
+    """Raise ValueError if a name stands twice in the header, of which one would be dropped."""
+    length = int.from_bytes(data[:8], "little")
+    json.loads(data[8 : 8 + length], object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        raise ValueError("a name stands twice in its header")
+    return named
+
+
 def unpack_tensors(data: bytes) -> Tensors:
     """Read what `pack_tensors` made; MalformedMessageError if it is anything else."""
     try:
         tensors = safetensors.numpy.load(data)
+        _require_unique_names(data)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise MalformedMessageError(f"A model in a message cannot be read: {error}.") from None
     # The library gives them in an order that differs from call to call; sums must not.

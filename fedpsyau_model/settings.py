@@ -296,6 +296,11 @@ class RoundSettings(Settings):
     max_update_ratio: float = Field(
         10, gt=1, description="Largest update norm accepted, as a multiple of the round's median."
     )
+    max_site_clips: int = Field(
+        100_000,
+        ge=1,
+        description="Training clips that a site may claim when it joins; more is refused.",
+    )
     keep_rounds: int = Field(
         2, ge=0, description="Rounds whose models and replies stay on disk; 0 keeps all."
     )
@@ -521,7 +526,7 @@ def changed_settings(
     given = {key: value for key, value in flags.items() if value is not None}
     if fixed := sorted(given.keys() - set(changeable)):
         raise SettingsError(
-            f"{fixed[0]} = {_brief(repr(str(given[fixed[0]])))} cannot be given here: it is fixed "
+            f"{fixed[0]} = {brief(repr(str(given[fixed[0]])))} cannot be given here: it is fixed "
             f"by config.json of the run. What can be changed is {', '.join(changeable)}."
         )
     values = settings.as_dict()
@@ -568,7 +573,7 @@ def require_known_variables(environment: Mapping[str, str]) -> None:
             near = difflib.get_close_matches(name, known, n=2)
             meant = f"Did you mean {' or '.join(near)}? " if near else ""
             raise SettingsError(
-                f"The environment variable {name} = {_brief(repr(environment[name]))} belongs to "
+                f"The environment variable {name} = {brief(repr(environment[name]))} belongs to "
                 f"no setting. {meant}Correct its name or unset it; docs/settings.md lists all."
             )
 

@@ -71,7 +71,7 @@ def join(
     ] = None,
     connect_seconds: Annotated[
         float | None,
-        typer.Option(help="How long to try a server that does not answer. [default: 120]"),
+        typer.Option(help="How long to try a server that was never there. [default: 120]"),
     ] = None,
     insecure: Annotated[
         bool,

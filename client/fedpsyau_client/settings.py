@@ -26,7 +26,16 @@ class ClientSettings(Settings):
     device: str = Field("cpu", description="Where the network runs: cpu or cuda:N.")
     threads: int = Field(0, ge=0, description="CPU threads of the network; 0 leaves it to torch.")
     connect_seconds: float = Field(
-        120, gt=0, description="How long the client tries to reach a server that does not answer."
+        120,
+        gt=0,
+        description="How long the client tries to reach a server that it has not met yet; one that "
+        "it has met, without end.",
+    )
+    carried_days: float = Field(
+        30,
+        gt=0,
+        description="Days after which what a run without an end has left in the site's state is "
+        "deleted.",
     )
 
     kit: Path | None = Field(

@@ -16,6 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedpsyau_model.exchange import Dismissal, hello
 from fedpsyau_model.process_tree import end_with
 from fedpsyau_server.flower_link import FlowerLink
+from fedpsyau_server.reply_intake import ReplyIntake
 from fedpsyau_server.roster import Roster
 from fedpsyau_server.rounds import run_rounds
 from fedpsyau_server.run_folder import LAUNCHER_VARIABLE, RUN_FOLDER_VARIABLE, RunFolder
@@ -40,8 +41,9 @@ def main(grid: Grid, context: Context) -> None:
         hello(settings, folder.config.run_id),
         folder.config.sites,
         keys=settings.server.kit is not None,
+        max_clips=settings.rounds.max_site_clips,
     )
-    link = FlowerLink(grid, roster, folder.log_event)
+    link = FlowerLink(grid, ReplyIntake(grid), roster, folder.log_event)
     with folder.locked("rounds", PREDECESSOR_SECONDS):
         # Read anew, because a predecessor may have finished a round before it let go of the lock.
         folder.reread()

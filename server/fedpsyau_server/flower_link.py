@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid
 
 from fedpsyau_model.exchange import (
@@ -27,6 +26,9 @@ from fedpsyau_model.exchange import (
     MalformedMessageError,
     TrainingReport,
 )
+from fedpsyau_model.foreign_text import printable
+from fedpsyau_server.reply_intake import Answer, ReplySource
+from fedpsyau_server.reply_sizes import SMALL, largest_reply
 from fedpsyau_server.roster import Roster
 from fedpsyau_server.rounds import Order, Reply
 
@@ -35,6 +37,12 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks for replies and for new nodes.
 REPLY_POLL = 0.2
 NODE_POLL = 1.0
+
+#: Seconds for which a round waits for nobody but sites whose connection broke.
+RETURN_SECONDS = 30.0
+
+#: Seconds between two greetings, in the end, of a node that answers them with a failure.
+LAST_GREETING_PAUSE = 60.0
 
 #: Flower's own serialisation is not used: the one array holds safetensors bytes as they are.
 _PACKED = "safetensors"
@@ -61,23 +69,49 @@ class _Node:
     since: str
 
 
+@dataclass(frozen=True)
+class _Loss:
+    """A site whose connection broke in a round, and until when it is waited for."""
+
+    reason: str
+    until: float
+
+    def is_final(self) -> bool:
+        return time.monotonic() >= self.until
+
+
+@dataclass
+class _Setback:
+    """Greetings of a node in a row that were answered with a failure, and when to try again."""
+
+    times: int = 0
+    again: float = 0.0
+
+
 class FlowerLink:
     """A `SiteLink` over a Flower grid.
 
-    on_event is called with a name and details whenever a site joins or is refused.
+    source: where the answers to what was pushed to the grid come from. on_event is called with a
+    name and details whenever a site joins or is refused.
     """
 
-    def __init__(self, grid: Grid, roster: Roster, on_event: Callable[..., None]) -> None:
+    def __init__(
+        self, grid: Grid, source: ReplySource, roster: Roster, on_event: Callable[..., None]
+    ) -> None:
         self._grid = grid
+        self._source = source
         self._roster = roster
         self._on_event = on_event
         self._greeted: dict[int, str] = {}
+        self._setbacks: dict[int, _Setback] = {}
         self._admitted: dict[str, str] = {}
         self._hellos: dict[str, int] = {}
         self._dismissals: set[str] = set()
         self._pending: dict[str, _Address] = {}
         self._pending_round = 0
+        self._largest: dict[str, int] = {}
         self._here: frozenset[str] = frozenset()
+        self._unwanted: set[str] = set()
         self._last_look = float("-inf")
         self._connected: frozenset[int] = frozenset()
         self._nodes: dict[int, _Node] = {}
@@ -100,27 +134,56 @@ class FlowerLink:
         return self._roster.members[site].introduction.train_clips
 
     def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
-        """See SiteLink. A site that comes back under a new connection gets its order again."""
+        """See SiteLink. A site that comes back while the round is open gets its order again.
+
+        A site whose connection broke is waited for as long as others train, and a little longer.
+        """
         deadline = time.monotonic() + seconds
         waiting = set(orders)
+        lost: dict[str, _Loss] = {}
         self._forget_other_rounds({order.order.round for order in orders.values()})
+        self._largest |= {site: largest_reply(len(each.model)) for site, each in orders.items()}
         while waiting and time.monotonic() < deadline:
             for site in self._send_orders(orders, self._unsent(waiting)):
-                waiting.discard(site)
-                yield Reply(site, fault="its node could not be reached", lost=True)
-            for message in self._pull(self._pending):
-                sent = self._pending.pop(message.metadata.reply_to_message_id)
-                is_back = sent != self._address_of(sent.site) or self._is_new(sent.site)
-                if sent.site in waiting and not (message.has_error() and is_back):
+                self._note_loss(lost, site, "its node could not be reached")
+            for answer in self._pull(
+                {id_: self._largest[each.site] for id_, each in self._pending.items()}
+            ):
+                sent = self._pending.pop(answer.answers)
+                if sent.site not in waiting:
+                    continue
+                if answer.lost:
+                    self._note_loss(lost, sent.site, answer.fault or "lost")
+                elif not (_failed(answer) and self._comes_anew(sent)):
                     waiting.discard(sent.site)
-                    yield _read_reply(sent.site, message)
+                    yield _read_reply(sent.site, answer)
             self._look_for_nodes()
+            for site in {each.site for each in self._pending.values()} & lost.keys():
+                del lost[site]  # it is back, and has its order
+            if waiting <= lost.keys():
+                for site in [site for site in sorted(waiting) if lost[site].is_final()]:
+                    waiting.discard(site)
+                    yield Reply(site, fault=lost[site].reason, lost=True)
             if waiting:
                 time.sleep(REPLY_POLL)
 
+    def _note_loss(self, lost: dict[str, _Loss], site: str, reason: str) -> None:
+        self._look_for_nodes(at_once=True)
+        if site not in lost:
+            self._on_event("lost", site=site, reason=reason)
+            lost[site] = _Loss(reason, time.monotonic() + RETURN_SECONDS)
+
+    def _comes_anew(self, sent: _Address) -> bool:
+        """Whether a site has a new connection, or is about to get one."""
+        return sent != self._address_of(sent.site) or self._is_new(sent.site)
+
     def _forget_other_rounds(self, rounds: set[int]) -> None:
-        """Let go of orders of earlier rounds; an answer to them would come too late."""
+        """Let go of orders of earlier rounds; an answer to them would come too late.
+
+        It is of no use to anybody, and yet is taken in, lest it stay in the SuperLink's memory.
+        """
         if rounds != {self._pending_round}:
+            self._unwanted.update(self._pending)
             self._pending.clear()
             self._pending_round = max(rounds, default=0)
 
@@ -130,7 +193,9 @@ class FlowerLink:
         return [
             site
             for site in sorted(waiting)
-            if self._address_of(site) not in reached and not self._is_new(site)
+            if self._address_of(site) not in reached
+            and self._node_of(site) in self._connected
+            and not self._is_new(site)
         ]
 
     def dismiss(self, dismissal: Dismissal, seconds: float) -> None:
@@ -190,16 +255,19 @@ class FlowerLink:
     def _address_of(self, site: str) -> _Address:
         return _Address(site, self._node_of(site), self._admitted[site])
 
-    def _look_for_nodes(self) -> None:
+    def _look_for_nodes(self, *, at_once: bool = False) -> None:
         """Greet nodes that have appeared since the last look, at most once a second."""
-        if time.monotonic() - self._last_look < NODE_POLL:
+        if not at_once and time.monotonic() - self._last_look < NODE_POLL:
             return
         self._last_look = time.monotonic()
         self._nodes = _nodes_that_answer(self._grid)
         self._connected = frozenset(self._nodes)
         self._tell_who_is_here()
         unknown = sorted(
-            node for node, is_now in self._nodes.items() if self._greeted.get(node) != is_now.since
+            node
+            for node, is_now in self._nodes.items()
+            if self._greeted.get(node) != is_now.since
+            and self._setbacks.get(node, _Setback()).again <= self._last_look
         )
         hello = self._roster.hello.to_values()
         messages = [_message(hello, node, HELLO, "join") for node in unknown]
@@ -217,30 +285,38 @@ class FlowerLink:
             self._on_event("here", site=site)
         self._here = here
 
-    def _pull(self, pending: Mapping[str, Any] | None = None) -> list[Message]:
-        """Pull what has come; deal with introductions, return answers to orders."""
-        wanted = [*self._hellos, *self._dismissals, *(pending or ())]
-        if not wanted:
-            return []
+    def _pull(self, pending: Mapping[str, int] | None = None) -> list[Answer]:
+        """Pull what has come; deal with introductions, return answers to orders.
+
+        pending: ids of orders, each with the bytes that its answer may have.
+        """
+        small = [*self._hellos, *self._dismissals, *self._unwanted]
         answers = []
-        for message in self._grid.pull_messages(wanted):
-            answered = message.metadata.reply_to_message_id
-            if answered in self._hellos:
-                self._admit(self._hellos.pop(answered), message)
-            elif answered in self._dismissals:
-                self._dismissals.discard(answered)
+        for answer in self._source.pull(dict.fromkeys(small, SMALL) | dict(pending or {})):
+            if answer.answers in self._hellos:
+                self._admit(self._hellos.pop(answer.answers), answer)
+            elif answer.answers in self._dismissals:
+                self._dismissals.discard(answer.answers)
+            elif answer.answers in self._unwanted:
+                self._unwanted.discard(answer.answers)
             else:
-                answers.append(message)
+                answers.append(answer)
         return answers
 
-    def _admit(self, node: int, message: Message) -> None:
-        if message.has_error():
+    def _admit(self, node: int, answer: Answer) -> None:
+        if answer.lost:
             self._greeted.pop(node, None)  # greeted again if it is still there at the next look
             return
+        if _failed(answer):
+            self._greet_later(node, answer)
+            return
+        self._setbacks.pop(node, None)
         try:
-            introduction = Introduction.from_values(_values(message))
+            introduction = Introduction.from_values(_values(answer.message))
         except MalformedMessageError as error:
-            dismissal: Dismissal | None = Dismissal(reason=str(error), exit_code=error.exit_code)
+            dismissal: Dismissal | None = Dismissal(
+                reason=printable(str(error)), exit_code=error.exit_code
+            )
             partition = "unknown"
         else:
             is_now = self._nodes.get(node)
@@ -258,8 +334,23 @@ class FlowerLink:
                 synthetic=introduction.synthetic,
             )
             return
-        self._on_event("refused", site=partition, reason=dismissal.reason)
+        self._on_event("refused", site=printable(partition, 64), reason=dismissal.reason)
         self._push_dismissals(dismissal, [node])
+
+    def _greet_later(self, node: int, answer: Answer) -> None:
+        """Note that a node could not introduce itself; say so once, and try again ever later."""
+        setback = self._setbacks.setdefault(node, _Setback())
+        setback.again = time.monotonic() + min(2.0**setback.times, LAST_GREETING_PAUSE)
+        setback.times += 1
+        self._greeted.pop(node, None)
+        if setback.times == 1:
+            name = self._nodes[node].name if node in self._nodes else ""
+            self._on_event(
+                "refused",
+                site=name or "unknown",
+                reason=f"{name or 'a client'} cannot introduce itself: {_failure(answer)}. Its own "
+                "log says why; it is asked again from time to time",
+            )
 
 
 def _nodes_that_answer(grid: Grid) -> dict[int, _Node]:
@@ -277,20 +368,32 @@ def _message(
     return Message(content, node, kind, group_id=group)
 
 
-def _read_reply(site: str, message: Message) -> Reply:
-    if message.has_error():
-        if message.metadata.src_node_id == SUPERLINK_NODE_ID:
-            return Reply(site, fault="its connection was lost", lost=True)
-        return Reply(site, fault=f"the site reported a failure (code {message.error.code})")
+def _failed(answer: Answer) -> bool:
+    return answer.message is None or answer.message.has_error()
+
+
+def _failure(answer: Answer) -> str:
+    if answer.message is None:
+        return printable(answer.fault or "nothing came")
+    return f"the site reported a failure (code {answer.message.error.code})"
+
+
+def _read_reply(site: str, answer: Answer) -> Reply:
+    if answer.message is None or answer.message.has_error():
+        return Reply(site, fault=_failure(answer), lost=answer.lost)
     try:
-        report = TrainingReport.from_values(_values(message))
-        model = message.content.array_records[MODEL_RECORD][MODEL_RECORD].data
-    except (MalformedMessageError, KeyError) as error:
-        return Reply(site, fault=f"malformed: {error}")
+        report = TrainingReport.from_values(_values(answer.message))
+        model = answer.message.content.array_records[MODEL_RECORD][MODEL_RECORD].data
+    except MalformedMessageError as error:
+        return Reply(site, fault=printable(f"malformed: {error}"))
+    except KeyError:
+        return Reply(site, fault="malformed: it holds no model")
     return Reply(site, report, model)
 
 
-def _values(message: Message) -> Mapping[str, Any]:
+def _values(message: Message | None) -> Mapping[str, Any]:
+    if message is None or message.has_error():
+        raise MalformedMessageError("A message has no content.")
     records = message.content.config_records
     if set(message.content) - {VALUES_RECORD, MODEL_RECORD} or VALUES_RECORD not in records:
         raise MalformedMessageError(

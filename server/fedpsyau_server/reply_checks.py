@@ -9,6 +9,7 @@ import numpy as np
 
 from fedpsyau_model.exchange import TrainingReport
 from fedpsyau_server.fusion import Model
+from fedpsyau_server.reply_sizes import largest_reply
 
 
 def model_fault(reply: Model, sent: Model) -> str | None:
@@ -53,6 +54,16 @@ def report_fault(
         cells = getattr(report, name)
         if len(cells) != classes**2 or min(cells, default=0) < 0 or sum(cells) != report.test_clips:
             return f"{name} is not a {classes} x {classes} matrix over {report.test_clips} clips"
+    return None
+
+
+def size_fault(received: int, sent: int) -> str | None:
+    """Say why a packed model is too large to be unpacked, or None.
+
+    received, sent: bytes of the model that came back, and of what had been sent to the site.
+    """
+    if received > largest_reply(sent):
+        return f"its model has {received} bytes, and the one that it got has {sent}"
     return None
 
 

@@ -19,8 +19,12 @@ from fedpsyau_model.errors import (
     UnknownPartitionError,
 )
 from fedpsyau_model.exchange import Dismissal, Hello, Introduction, disagreement
+from fedpsyau_model.foreign_text import printable
 
 log = logging.getLogger(__name__)
+
+#: Characters of a refusal; settings that differ can take many.
+_LONGEST = 4000
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Roster:
     sites: tuple[str, ...]
     keys: bool = False
     """Whether every node has a key that belongs to one name."""
+    max_clips: int | None = None
+    """Training clips that a site may claim: its weight in others' models follows from them."""
     members: dict[str, Member] = field(default_factory=dict)
 
     def admit(
@@ -57,6 +63,7 @@ class Roster:
             self._not_its_name(introduction, key_of)
             or self._unknown(introduction)
             or self._disagreement(introduction)
+            or self._too_many_clips(introduction)
             or self._taken(node_id, introduction, connected)
         )
         if dismissal is None:
@@ -64,8 +71,10 @@ class Roster:
             log.info(
                 "%s joined with %d training clips", introduction.partition, introduction.train_clips
             )
-        else:
-            log.warning("refused a client: %s", dismissal.reason)
+            return None
+        # Some of its words are the client's.
+        dismissal = dismissal.model_copy(update={"reason": printable(dismissal.reason, _LONGEST)})
+        log.warning("refused a client: %s", dismissal.reason)
         return dismissal
 
     def present(self, connected: Collection[int]) -> list[str]:
@@ -111,6 +120,16 @@ class Roster:
         return Dismissal(
             reason=f"Server and {introduction.partition} do not agree on {problem}. Install the "
             "same fedpsyau version and use the same federation.toml on both sides.",
+            exit_code=JoinRefusedError.exit_code,
+        )
+
+    def _too_many_clips(self, introduction: Introduction) -> Dismissal | None:
+        if self.max_clips is None or introduction.train_clips <= self.max_clips:
+            return None
+        return Dismissal(
+            reason=f"{introduction.partition} claims {introduction.train_clips} training clips, "
+            f"and the server takes sites of at most {self.max_clips}. If there are so many, ask "
+            "the coordinator to raise [rounds] max-site-clips.",
             exit_code=JoinRefusedError.exit_code,
         )
 

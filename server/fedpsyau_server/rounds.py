@@ -26,9 +26,16 @@ from fedpsyau_model.exchange import (
     unpack_tensors,
     with_others,
 )
+from fedpsyau_model.foreign_text import printable
 from fedpsyau_model.metrics import uar, uf1
 from fedpsyau_server.fusion import Model
-from fedpsyau_server.reply_checks import model_fault, norm_faults, report_fault, update_norm
+from fedpsyau_server.reply_checks import (
+    model_fault,
+    norm_faults,
+    report_fault,
+    size_fault,
+    update_norm,
+)
 from fedpsyau_server.run_folder import ContributionMark, RunFolder
 from fedpsyau_server.strategies import newcomer_model, next_models, others_means
 
@@ -105,6 +112,10 @@ class _Collected:
         self.lost.pop(site, None)
         for collection in (self.models, self.reports, self.norms):
             collection.pop(site, None)
+
+
+class _UnusableError(Exception):
+    """A reply cannot be used; the text says why."""
 
 
 class RoundLoop:
@@ -255,9 +266,10 @@ class RoundLoop:
     ) -> int:
         """Send orders to the sites `asked` and take what comes; returns how many answered."""
         replies = 0
-        for reply in self._link.exchange(self._orders(number, asked), seconds):
+        orders = self._orders(number, asked)
+        for reply in self._link.exchange(orders, seconds):
             replies += 1
-            self._take(number, reply, sent[reply.site], collected)
+            self._take(number, reply, orders[reply.site], sent[reply.site], collected)
             self._folder.log_event(
                 "reply",
                 round=number,
@@ -315,33 +327,49 @@ class RoundLoop:
             for site, model in sent.items()
         }
 
-    def _take(self, number: int, reply: Reply, sent: Model, collected: _Collected) -> None:
+    def _take(
+        self, number: int, reply: Reply, order: Order, sent: Model, collected: _Collected
+    ) -> None:
         site = reply.site
-        fault = reply.fault
         if reply.lost:
-            collected.lost[site] = fault or "lost"
+            collected.lost[site] = reply.fault or "lost"
+            log.warning("round %d: no reply of %s: %s", number, site, collected.lost[site])
             return
-        if reply.report is not None and fault is None:
-            classes = len(CLASS_NAMES[self._settings.network.classes])
-            fault = report_fault(
-                reply.report,
-                site,
-                self._folder.config.run_id,
-                number,
-                self._link.enrolled_clips(site),
-                classes,
-            )
-            if fault is None:
-                try:
-                    model = unpack_tensors(reply.model)
-                    fault = model_fault(model, sent)
-                except MalformedMessageError as error:
-                    fault = str(error)
-            if fault is None:
-                collected.keep(site, model, reply.report, update_norm(model, sent))
-        if fault is not None:
+        try:
+            report, model = self._checked(number, reply, order, sent)
+        except _UnusableError as unusable:
+            fault = printable(str(unusable))
             log.warning("round %d: the reply of %s is not used: %s", number, site, fault)
             collected.quarantine(site, fault)
+            return
+        collected.keep(site, model, report, update_norm(model, sent))
+
+    def _checked(
+        self, number: int, reply: Reply, order: Order, sent: Model
+    ) -> tuple[TrainingReport, Model]:
+        """Report and model of a reply that can be used; _UnusableError with the reason else.
+
+        The cheap checks come first: a model is unpacked only if its size is that of one.
+        """
+        if reply.report is None or reply.fault is not None:
+            raise _UnusableError(reply.fault or "it has no report")
+        fault = report_fault(
+            reply.report,
+            reply.site,
+            self._folder.config.run_id,
+            number,
+            self._link.enrolled_clips(reply.site),
+            len(CLASS_NAMES[self._settings.network.classes]),
+        ) or size_fault(len(reply.model), len(order.model))
+        if fault is not None:
+            raise _UnusableError(fault)
+        try:
+            model = unpack_tensors(reply.model)
+        except MalformedMessageError as error:
+            raise _UnusableError(str(error)) from None
+        if (fault := model_fault(model, sent)) is not None:
+            raise _UnusableError(fault)
+        return reply.report, model
 
     def _contribute(self, number: int, collected: _Collected) -> None:
         """Let fresh replies count, and those of silent sites while they are not too old."""

@@ -166,6 +166,15 @@ class RunFolder:
         """The model that every site started from."""
         return self._read_model(self.path / "initial.safetensors")
 
+    @property
+    def model_bytes(self) -> int:
+        """Size of a packed model of this run, which is the same for all sites and rounds."""
+        path = self.path / "initial.safetensors"
+        try:
+            return path.stat().st_size
+        except OSError as error:
+            raise _cannot_read(path, error) from None
+
     def contributions(self) -> dict[str, Contribution]:
         """Last valid reply of every site that has sent one, from disk."""
         return {

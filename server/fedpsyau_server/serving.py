@@ -228,7 +228,7 @@ def _serve_once(
     Raises FlowerRuntimeError if Flower does not even start.
     """
     with ExitStack() as stack:
-        link = stack.enter_context(superlink(server.listen, folder.path, kit))
+        link = stack.enter_context(superlink(server.listen, folder.path, folder.model_bytes, kit))
         refresh_keys: Callable[[], None] = _nothing
         if kit:
             registry = KeyRegistry(link.control, kit, folder.log_event)

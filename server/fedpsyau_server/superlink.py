@@ -13,6 +13,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from fedpsyau_model.child_process import ChildProcess, flower_environment, free_
 from fedpsyau_model.errors import AddressInUseError, FlowerRuntimeError
 from fedpsyau_model.process_tree import kill_those_with
 from fedpsyau_server.kits.server_kit import ServerKit
+from fedpsyau_server.reply_sizes import LARGEST_REPLY_VARIABLE, largest_reply
 from fedpsyau_server.run_folder import LAUNCHER_VARIABLE, RUN_FOLDER_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -93,9 +95,12 @@ class SuperLink:
 
 
 @contextmanager
-def superlink(listen: str, run_folder: Path, kit: ServerKit | None = None) -> Iterator[SuperLink]:
+def superlink(
+    listen: str, run_folder: Path, model_bytes: int, kit: ServerKit | None = None
+) -> Iterator[SuperLink]:
     """Run a SuperLink whose Fleet port is `listen` (HOST:PORT); it ends with the block.
 
+    model_bytes: size of a packed model of the run; replies much larger are not taken.
     kit: turns on TLS and the sites' keys on all its interfaces; without one they speak plaintext,
     which callers allow on loopback only, unless the user insists.
 
@@ -108,6 +113,7 @@ def superlink(listen: str, run_folder: Path, kit: ServerKit | None = None) -> It
         environment = flower_environment(home) | {
             RUN_FOLDER_VARIABLE: str(run_folder.resolve()),
             LAUNCHER_VARIABLE: str(os.getpid()),
+            LARGEST_REPLY_VARIABLE: str(largest_reply(model_bytes)),
         }
         (home / "config.toml").write_text(
             f'[superlink]\ndefault = "{_CONNECTION}"\n\n'
@@ -115,7 +121,7 @@ def superlink(listen: str, run_folder: Path, kit: ServerKit | None = None) -> It
             + (f"root-certificates = {_toml(kit.authority)}\n" if kit else "insecure = true\n")
         )
         command = [
-            script("flower-superlink"),
+            *(sys.executable, "-P", "-m", "fedpsyau_server.guarded_superlink"),
             *_transport_flags(kit),
             *("--host", "127.0.0.1", "--port", control.rpartition(":")[2]),
             *("--fleet-api-address", listen),

@@ -27,11 +27,14 @@ from flwr.supercore.error import ApiErrorCode
 from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.retry import RetryInvoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid.http_grid import HttpGrid
+from flwr.supernode import start_client_internal
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from fedpsyau_client.connection.supernode import _DROPPED
 from fedpsyau_model.child_process import script
 
 
@@ -57,6 +60,17 @@ def test_task_functions() -> None:
         "protected_methods",
     ]
     assert parameters(RuntimeTokenHttpInterceptor.__init__) == ["token"]
+
+
+def test_what_the_connection_process_says_when_it_drops_a_message() -> None:
+    source = inspect.getsource(start_client_internal)
+    for words in _DROPPED:
+        assert source.count(words.decode()) == 1
+
+
+def test_retries() -> None:
+    assert {"max_tries", "max_time", "should_giveup"} <= {*parameters(RetryInvoker.__init__)}
+    assert parameters(RuntimeHttpClient.SendTaskHeartbeat) == ["request"]
 
 
 def test_task_messages() -> None:

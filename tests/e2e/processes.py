@@ -98,10 +98,12 @@ class Federation:
         for partition in partitions:
             self.start_site(partition, *arguments)
 
-    def start(self, name: str, command: str, *arguments: object) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, command: str, *arguments: object, before: Sequence[object] = ()
+    ) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [str(SCRIPTS / command), *map(str, arguments)],
+                [*map(str, before), str(SCRIPTS / command), *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

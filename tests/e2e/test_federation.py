@@ -154,22 +154,6 @@ def test_fedavg_gives_every_site_the_same_model(tmp_path: Path, twin: Path) -> N
     assert {line["sites"]["dfme_c1"]["loss_proximal"] for line in federation.rounds()} == {0.0}
 
 
-@pytest.mark.slow
-def test_a_site_that_is_killed_comes_back_and_the_run_goes_on(
-    new_federation: Callable[..., Federation],
-) -> None:
-    federation = new_federation()
-    federation.start_server(CONFIG.replace("rounds = 3", "rounds = 5"))
-    federation.start_sites()
-    federation.wait_for_event("round-started", round=2)
-    federation.processes["dfme_c4"].kill()
-    federation.processes["dfme_c4"].wait()
-    federation.start_site("dfme_c4")
-    assert set(federation.wait_for_all().values()) == {0}, federation.log("server")
-    assert len(federation.rounds()) == 5
-    assert federation.rounds()[-1]["answered"] == sorted(SITES)
-
-
 def test_a_server_that_is_killed_goes_on_and_ends_as_the_unbroken_run(
     new_federation: Callable[..., Federation], finished: Federation
 ) -> None:

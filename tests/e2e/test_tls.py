@@ -52,10 +52,15 @@ ENDS = {
 }
 
 
-def provision(folder: Path, port: int, sites: tuple[str, ...] = SITES) -> Path:
+def provision(
+    folder: Path,
+    port: int,
+    sites: tuple[str, ...] = SITES,
+    hosts: tuple[str, ...] = ("127.0.0.1",),
+) -> Path:
     finished = run(
         "fedpsyau-server",
-        *("provision", "--sites", ",".join(sites), "--host", "127.0.0.1"),
+        *("provision", "--sites", ",".join(sites), "--host", ",".join(hosts)),
         *("--port", port, "--out", folder),
     )
     assert finished.returncode == 0, finished.stderr

@@ -254,6 +254,53 @@ def test_a_damaged_model_is_refused(data: bytes) -> None:
         unpack_tensors(data)
 
 
+def with_header(header: bytes, body: bytes = bytes(8)) -> bytes:
+    return len(header).to_bytes(8, "little") + header + body
+
+
+W = b'"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+
+
+def test_what_is_wrong_with_the_following_is_not_their_form() -> None:
+    assert unpack_tensors(with_header(b"{" + W + b"}"))["w"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_header(b"{" + W + b"," + W + b"}"),
+        with_header(b"{" + W.replace(b"[2]", b"[1099511627776]") + b"}"),
+        with_header(
+            b'{"w":{"dtype":"F32","shape":[0,4611686018427387904],"data_offsets":[0,0]}}', b""
+        ),
+        with_header(
+            b'{"w":{"dtype":"F32","shape":[0' + b",1" * 99 + b'],"data_offsets":[0,0]}}', b""
+        ),
+        with_header(b"{" + W.replace(b"[2]", b"[-2]") + b"}"),
+        with_header(b"{" + W.replace(b"[0,8]", b"[8,16]") + b"}", bytes(16)),
+        with_header(b"{" + W.replace(b"F32", b"BF16").replace(b"[2]", b"[4]") + b"}"),
+        with_header(b"[" * 100_000 + b"]" * 100_000),
+        with_header(b'{"\xff":1}'),
+        (1 << 62).to_bytes(8, "little") + b"{}",
+    ],
+    ids=[
+        "a name twice",
+        "a huge shape",
+        "a huge shape of nothing",
+        "too many dimensions",
+        "a negative shape",
+        "a hole",
+        "a type that NumPy lacks",
+        "deep nesting",
+        "no text",
+        "a huge header",
+    ],
+)
+def test_a_model_that_was_made_to_do_harm_is_refused(data: bytes) -> None:
+    with pytest.raises(MalformedMessageError, match="cannot be read"):
+        unpack_tensors(data)
+
+
 @given(st.binary(max_size=200))
 def test_bytes_of_any_kind_end_in_tensors_or_in_our_error(data: bytes) -> None:
     with contextlib.suppress(MalformedMessageError):

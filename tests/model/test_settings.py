@@ -289,6 +289,7 @@ OTHER_VALUES: dict[str, Any] = {
     "rounds.round-seconds": 5.0,
     "rounds.max-staleness": 0,
     "rounds.max-update-ratio": 3.0,
+    "rounds.max-site-clips": 10,
     "rounds.keep-rounds": 0,
     "rounds.quorum-seconds": 1.0,
     "server.sites": ["a", "b"],

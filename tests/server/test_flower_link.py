@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.app.error import Error
-from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedpsyau_model import __version__
@@ -28,11 +28,12 @@ from fedpsyau_model.exchange import (
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server import flower_link
 from fedpsyau_server.flower_link import FlowerLink
+from fedpsyau_server.reply_intake import Answer
+from fedpsyau_server.reply_sizes import SMALL, largest_reply
 from fedpsyau_server.roster import Roster
 from fedpsyau_server.rounds import Order
 
 SETTINGS = FederationSettings()
-NODE_UNAVAILABLE = 3
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between two looks, and messages outside of Flower's task processes."""
     monkeypatch.setattr(flower_link, "REPLY_POLL", 0.0)
     monkeypatch.setattr(flower_link, "NODE_POLL", 0.0)
+    monkeypatch.setattr(flower_link, "RETURN_SECONDS", 0.2)
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
 
@@ -52,8 +54,9 @@ class Grid:
     says: dict[int, str] = field(default_factory=dict)
     since: dict[int, str] = field(default_factory=dict)
     sent: list[tuple[str, int]] = field(default_factory=list)
-    replies: dict[str, Message] = field(default_factory=dict)
+    replies: dict[str, Answer] = field(default_factory=dict)
     unanswered: dict[str, Message] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
 
     def get_nodes(self) -> list[SimpleNamespace]:
         return [
@@ -69,14 +72,15 @@ class Grid:
             kind, node = message.metadata.message_type, message.metadata.dst_node_id
             self.sent.append((kind, node))
             if kind == HELLO:
-                self.replies[number] = self.introduction(message, node)
+                self.replies[number] = Answer(number, self.introduction(message, node))
             else:
                 self.unanswered[number] = message
             ids.append(number)
         return ids
 
-    def pull_messages(self, ids: Iterable[str]) -> list[Message]:
-        return [self.replies.pop(number) for number in list(ids) if number in self.replies]
+    def pull(self, largest: Mapping[str, int]) -> list[Answer]:
+        self.asked |= largest
+        return [self.replies.pop(number) for number in list(largest) if number in self.replies]
 
     def introduction(self, message: Message, node: int) -> Message:
         site = self.says.get(node, self.names[node])
@@ -93,11 +97,18 @@ class Grid:
         ).to_values()
         return Message(RecordDict({VALUES_RECORD: ConfigRecord(values)}), reply_to=message)
 
-    def fail(self, kind: str, code: int) -> None:
-        """Answer every open message of a kind with an error."""
+    def fail(self, kind: str) -> None:
+        """Answer every open message of a kind with a failure of the site."""
         for number, message in list(self.unanswered.items()):
             if message.metadata.message_type == kind:
-                self.replies[number] = Message(Error(code), reply_to=message)
+                self.replies[number] = Answer(number, Message(Error(3), reply_to=message))
+                del self.unanswered[number]
+
+    def lose(self, kind: str) -> None:
+        """Let the answers to every open message of a kind get lost."""
+        for number, message in list(self.unanswered.items()):
+            if message.metadata.message_type == kind:
+                self.replies[number] = Answer(number, fault="broke", lost=True)
                 del self.unanswered[number]
 
 
@@ -108,11 +119,11 @@ def events() -> list[tuple[str, dict[str, Any]]]:
 
 def link_to(grid: Grid, events: list[tuple[str, dict[str, Any]]], keys: bool) -> FlowerLink:
     roster = Roster(hello(SETTINGS, "run"), ("a", "b"), keys=keys)
-    return FlowerLink(grid, roster, lambda name, **details: events.append((name, details)))  # type: ignore[arg-type]
+    return FlowerLink(grid, grid, roster, lambda name, **details: events.append((name, details)))  # type: ignore[arg-type]
 
 
-def order() -> Order:
-    return Order(TrainingOrder(run_id="run", round=1, rounds=2, all_clips=20), b"model")
+def order(of_round: int = 1) -> Order:
+    return Order(TrainingOrder(run_id="run", round=of_round, rounds=2, all_clips=20), b"model")
 
 
 def test_a_key_that_belongs_to_another_name_is_dismissed(
@@ -166,7 +177,7 @@ def test_a_late_answer_is_taken_when_the_round_goes_on_waiting(
     link = link_to(grid, events, keys=True)
     link.wait_for_sites(1, 1)
     assert list(link.exchange({"a": order()}, 0.1)) == []
-    grid.fail(TRAIN, NODE_UNAVAILABLE)
+    grid.fail(TRAIN)
     assert [reply.fault for reply in link.exchange({"a": order()}, 5)] == [
         "the site reported a failure (code 3)"
     ]
@@ -180,29 +191,9 @@ def test_an_answer_to_an_earlier_round_is_not_taken_for_one_to_this(
     link = link_to(grid, events, keys=True)
     link.wait_for_sites(1, 1)
     assert list(link.exchange({"a": order()}, 0.1)) == []
-    grid.fail(TRAIN, NODE_UNAVAILABLE)
-    following = Order(TrainingOrder(run_id="run", round=2, rounds=2, all_clips=20), b"model")
-    assert list(link.exchange({"a": following}, 0.1)) == []
+    grid.fail(TRAIN)
+    assert list(link.exchange({"a": order(of_round=2)}, 0.1)) == []
     assert list(kinds(grid)) == [HELLO, TRAIN, TRAIN]
-
-
-def test_what_the_superlink_says_for_a_site_is_a_loss_and_no_answer(
-    events: list[tuple[str, dict[str, Any]]],
-) -> None:
-    grid = Grid({1: "a"})
-    link = link_to(grid, events, keys=True)
-    link.wait_for_sites(1, 1)
-    replies = link.exchange({"a": order()}, 5)
-    real_pull = grid.pull_messages
-
-    def pull_after_loss(ids: Iterable[str]) -> list[Message]:
-        grid.fail(TRAIN, NODE_UNAVAILABLE)
-        for message in grid.replies.values():
-            message.metadata.__dict__["_src_node_id"] = SUPERLINK_NODE_ID
-        return real_pull(ids)
-
-    grid.pull_messages = pull_after_loss  # type: ignore[method-assign]
-    assert [(reply.fault, reply.lost) for reply in replies] == [("its connection was lost", True)]
 
 
 def test_who_goes_and_comes_back_as_it_was_is_told_once(
@@ -231,17 +222,100 @@ def test_a_site_that_has_connected_anew_is_not_there_before_it_has_introduced_it
     assert link.wait_for_sites(1, 0.1) == []
 
 
-def test_a_site_that_went_is_told_at_once(events: list[tuple[str, dict[str, Any]]]) -> None:
+def test_a_site_that_went_and_stays_away_is_not_waited_for_long(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
     grid = Grid({1: "a"})
     link = link_to(grid, events, keys=True)
     link.wait_for_sites(1, 1)
     replies = link.exchange({"a": order()}, 30)
-    real_pull = grid.pull_messages
+    real_pull = grid.pull
 
-    def pull_after_failure(ids: Iterable[str]) -> list[Message]:
+    def pull_after_failure(largest: Mapping[str, int]) -> list[Answer]:
         grid.names.clear()
-        grid.fail(TRAIN, NODE_UNAVAILABLE)
-        return real_pull(ids)
+        grid.lose(TRAIN)
+        return real_pull(largest)
 
-    grid.pull_messages = pull_after_failure  # type: ignore[method-assign]
-    assert [(reply.site, bool(reply.fault)) for reply in replies] == [("a", True)]
+    grid.pull = pull_after_failure  # type: ignore[method-assign]
+    started = time.monotonic()
+    assert [(reply.site, reply.fault, reply.lost) for reply in replies] == [("a", "broke", True)]
+    assert 0.2 <= time.monotonic() - started < 10
+    assert list(kinds(grid)) == [HELLO, TRAIN]
+    assert events[-1] == ("lost", {"site": "a", "reason": "broke"})
+
+
+def test_a_site_that_went_gets_its_order_again_if_it_is_back_while_others_train(
+    events: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flower_link, "RETURN_SECONDS", 0.0)
+    grid = Grid({1: "a", 2: "b"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(2, 1)
+    replies = link.exchange({"a": order(), "b": order()}, 1.0)
+    real_pull, pulls = grid.pull, iter(range(10**9))
+
+    def pull(largest: Mapping[str, int]) -> list[Answer]:
+        number = next(pulls)
+        if number == 1:
+            del grid.names[1]
+            lost = [key for key, each in grid.unanswered.items() if each.metadata.dst_node_id == 1]
+            grid.replies[lost[0]] = Answer(lost[0], fault="broke", lost=True)
+        elif number == 5:
+            grid.names[1] = "a"
+        return real_pull(largest)
+
+    grid.pull = pull  # type: ignore[method-assign]
+    assert list(replies) == []  # nobody has answered in the end, and nobody was given up
+    assert grid.sent == [(HELLO, 1), (HELLO, 2), (TRAIN, 1), (TRAIN, 2), (TRAIN, 1)]
+
+
+def test_an_order_whose_answer_got_lost_goes_to_its_site_again(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(1, 1)
+    grid.since[1] = "t0"
+    replies = link.exchange({"a": order()}, 0.3)
+    grid_pull, lost = grid.pull, []
+
+    def pull_and_lose_once(largest: Mapping[str, int]) -> list[Answer]:
+        if not lost and grid.unanswered:
+            lost.append(True)
+            grid.lose(TRAIN)
+        return grid_pull(largest)
+
+    grid.pull = pull_and_lose_once  # type: ignore[method-assign]
+    assert list(replies) == []
+    assert list(kinds(grid)) == [HELLO, TRAIN, TRAIN]
+
+
+def test_what_comes_after_the_round_is_fetched_only_to_be_dropped(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(1, 1)
+    assert list(link.exchange({"a": order()}, 0.05)) == []
+    [late] = grid.unanswered
+    assert grid.asked[late] == largest_reply(len(order().model))
+    assert list(link.exchange({"a": order(of_round=2)}, 0.05)) == []
+    assert grid.asked[late] == SMALL
+    grid.replies[late] = Answer(late, fault="it has at least 5 bytes")
+    link.wait_for_sites(1, 0)
+    grid.asked.clear()
+    link.wait_for_sites(1, 0)
+    assert late not in grid.asked
+
+
+def test_a_site_that_cannot_introduce_itself_is_told_of_once_and_asked_ever_more_rarely(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a"})
+    grid.introduction = lambda message, node: Message(Error(11), reply_to=message)  # type: ignore[method-assign]
+    link = link_to(grid, events, keys=True)
+    assert link.wait_for_sites(1, 1.5) == []
+    # At once and after one second; the next would be after two more.
+    assert list(kinds(grid)) == [HELLO, HELLO]
+    assert [(name, details["site"]) for name, details in events] == [("refused", "a")]
+    assert "code 11" in events[0][1]["reason"]

@@ -22,7 +22,7 @@ SETTINGS = FederationSettings()
 
 @pytest.fixture
 def roster() -> Roster:
-    return Roster(hello(SETTINGS, "run"), ("a", "b"))
+    return Roster(hello(SETTINGS, "run"), ("a", "b"), max_clips=10_000)
 
 
 def introduction(
@@ -137,3 +137,20 @@ def test_a_key_gives_no_other_name_than_its_own(key_of: str | None) -> None:
 
 def test_without_keys_names_are_free(roster: Roster) -> None:
     assert roster.admit(1, introduction("a"), {1}, "b") is None
+
+
+def test_an_absurd_number_of_clips_is_refused(roster: Roster) -> None:
+    assert roster.admit(1, introduction("a", train_clips=10_000), {1}) is None
+    dismissal = roster.admit(2, introduction("b", train_clips=2**62), {1, 2})
+    assert dismissal is not None
+    assert dismissal.exit_code == JoinRefusedError.exit_code
+    for part in (str(2**62), "at most 10000", "max-site-clips"):
+        assert part in dismissal.reason
+
+
+@pytest.mark.parametrize("field", ["partition", "version", "agreement_hash", "refusal"])
+def test_a_refusal_is_one_bounded_line_whatever_the_client_said(roster: Roster, field: str) -> None:
+    dismissal = roster.admit(1, introduction(**{field: "\n\x1b[2Jgone\n" * 100_000}), {1})
+    assert dismissal is not None
+    assert dismissal.reason.isprintable()
+    assert len(dismissal.reason) < 5000

@@ -195,6 +195,15 @@ def not_finite(model: Model) -> Model:
         (altered_report(round=7), "it answers for b, round 7"),
         (altered_report(run_id="other"), "the run other"),
         (altered_report(confusion_trained=[3]), "confusion_trained is not a 3 x 3 matrix"),
+        (altered_report(partition="c"), "it answers for c, round 2, not for b, round 2"),
+        (altered_report(partition="\n\x1b[2J" * 10**5), "it answers for \\n\\x1b[2J"),
+        (altered_model(lambda model: {**model, "\nw": model["w"]}), "unexpected: ['\\nw']"),
+        (altered_model(lambda model: {"w": model["w"].astype(np.float64)}), "is float64 (2,)"),
+        (lambda reply: Reply(reply.site, reply.report, b""), "cannot be read"),
+        (
+            lambda reply: Reply(reply.site, reply.report, bytes(10**6)),
+            "its model has 1000000 bytes",
+        ),
     ],
 )
 def test_a_bad_reply_is_quarantined_and_the_round_goes_on(
@@ -218,6 +227,26 @@ def test_a_bad_reply_is_quarantined_and_the_round_goes_on(
     assert folder.rounds()[2]["answered"] == ["a", "b", "c"]
     faults = {event["site"]: event["fault"] for event in events(folder, "reply") if event["fault"]}
     assert reason in faults["b"]
+
+
+def test_reasons_are_single_bounded_lines(tmp_path: Path) -> None:
+    spoilt = altered_report(run_id="x\ny\x1b" * 10**5)
+    folder, _ = run(tmp_path / "run", two_sites(alters={1: spoilt}), 1, rounds={"min-sites": 1})
+    reason = folder.rounds()[0]["quarantined"]["b"]
+    assert reason.isprintable()
+    assert len(reason) < 500
+
+
+def test_a_site_whose_connection_broke_is_silent_and_nothing_is_held_against_it(
+    tmp_path: Path,
+) -> None:
+    broke = two_sites(alters={2: lambda reply: Reply(reply.site, fault="it broke", lost=True)})
+    folder, _ = run(tmp_path / "run", broke, 3, rounds={"min-sites": 1})
+    line = folder.rounds()[1]
+    assert (line["silent"], line["lost"], line["quarantined"]) == (["b"], {"b": "it broke"}, {})
+    assert line["contributions"]["b"]["round"] == 1
+    assert [event["fault"] for event in events(folder, "reply") if event["fault"]] == ["it broke"]
+    assert folder.rounds()[2]["answered"] == ["a", "b"]
 
 
 def test_an_update_far_beyond_the_median_is_quarantined(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import secrets
 import tempfile
 import time
@@ -28,6 +29,19 @@ HANG_SECONDS = 45.0
 
 #: What the SuperNode writes when the server knows its key and yet does not let it in.
 _TURNED_AWAY = b"[code: 2004]"
+
+#: What it writes when it has dropped a message, or an answer to one, and goes on as if nothing had
+#: been. Nobody would ever hear of that message again; a new connection makes the server ask anew.
+_DROPPED = (b"Failed to receive message", b"Failed to send message")
+
+#: Bytes of the log beyond which it is put aside at the next start, replacing the one before.
+_LONG_LOG = 5 << 20
+
+#: Bytes that are looked at twice, in case one of the above was only half written.
+_OVERLAP = 64
+
+#: How long the server keeps the place of a client that broke off (Flower: 72 s), and a little more.
+LEASE_SECONDS = 80.0
 
 #: It lets this site in as soon as an earlier connection has lapsed, so that is tried often.
 _LONGEST_PAUSE_AT_THE_DOOR = 10.0
@@ -62,6 +76,8 @@ class SuperNode:
         self._start()
 
     def _start(self) -> None:
+        if self._log_file.exists() and self._log_file.stat().st_size > _LONG_LOG:
+            self._log_file.replace(self._log_file.with_suffix(".log.1"))
         port = free_port()
         home = Path(self._folder.name)
         self._process = ChildProcess(
@@ -78,43 +94,65 @@ class SuperNode:
         )
         self.tasks = TaskSource(f"127.0.0.1:{port}", self._secret)
         self._started = time.monotonic()
-        self._log_start = self._log_file.stat().st_size
+        self._log_read = self._log_file.stat().st_size
+        self._log_end = b""
+        self._told: set[bytes] = set()
 
     def has_worked(self) -> None:
         """Let the next back-off start anew: a message came through this SuperNode."""
         self._restarts = 0
 
     def keep_alive(self) -> bool:
-        """Start the SuperNode again if it has ended or hangs; True if that was needed.
+        """Start the SuperNode again if it ended, hangs or lost a message; True if that was needed.
 
-        Waits for the back-off first.
+        Waits for the back-off first, shortened by chance, so that the sites of a federation do not
+        all knock at the same moment.
         """
         code = self._process.return_code
+        self._read_log()
         hangs = self.tasks.silent_for() > HANG_SECONDS
-        if code is None and not hangs:
+        loses = self.tasks.lost_one or not self._told.isdisjoint(_DROPPED)
+        if code is None and not hangs and not loses:
             return False
         if time.monotonic() - self._started > _STEADY_SECONDS:
             self._restarts = 0
         pause = BACK_OFF[min(self._restarts, len(BACK_OFF) - 1)]
-        if self._was_turned_away():
-            self._first_refused = min(self._first_refused, self._started)
-            self.refused_seconds = self._started - self._first_refused
+        if _TURNED_AWAY in self._told:
             pause = min(pause, _LONGEST_PAUSE_AT_THE_DOOR)
-            log.info("the server says that this site is connected already; that may have to lapse")
+            self._note_refusal()
         else:
             self._first_refused, self.refused_seconds = math.inf, 0.0
+            what = (
+                "lost a message" if loses else "hangs" if code is None else f"ended (code {code})"
+            )
+            log.warning("the connection process %s; next start in %.0f s", what, pause)
         self._restarts += 1
-        what = "hangs" if code is None else f"ended (code {code})"
-        log.warning("the connection process %s; next start in %.0f s", what, pause)
         self._stop_process()
-        time.sleep(pause)
+        time.sleep(pause * random.uniform(0.5, 1.0))
         self._start()
         return True
 
-    def _was_turned_away(self) -> bool:
-        with self._log_file.open("rb") as log_of_start:
-            log_of_start.seek(self._log_start)
-            return _TURNED_AWAY in log_of_start.read()
+    def _note_refusal(self) -> None:
+        if math.isinf(self._first_refused):
+            self._first_refused = self._started
+            log.info(
+                "the server still keeps the place of this site's last connection, which broke off; "
+                "it gives it free within %.0f s, and this site tries again until then",
+                LEASE_SECONDS,
+            )
+        self.refused_seconds = self._started - self._first_refused
+
+    def _read_log(self) -> None:
+        """Note what the SuperNode has told since the last call."""
+        if self._log_file.stat().st_size <= self._log_read:
+            return
+        with self._log_file.open("rb") as stream:
+            stream.seek(self._log_read)
+            new = stream.read()
+        self._log_read += len(new)
+        text = self._log_end + new
+        self._log_end = text[-_OVERLAP:]
+        self._told.update(each for each in (_TURNED_AWAY, *_DROPPED) if each in text)
 
     def _stop_process(self) -> None:
         self.tasks.close()

@@ -16,15 +16,16 @@ from contextlib import suppress
 import httpx
 from flwr.app import Message
 from flwr.common.constant import SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
-from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
+from flwr.supercore.retry import RetryInvoker, exponential
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
@@ -34,12 +35,23 @@ log = logging.getLogger(__name__)
 _COMPONENT = "flwr-clientapp"
 _ACQUIRE = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 
+#: Seconds for which a SuperNode that is busy is tried again.
+_PATIENCE = 60.0
+
+#: Answers of a server that is there and has no time: bad gateway, unavailable, gateway timeout.
+_BUSY = frozenset({502, 503, 504})
+
 
 class TaskSource:
     """Tasks of one SuperNode, which must run with ``--isolation process``.
 
     runtime_address: HOST:PORT of its Runtime API on loopback. secret: what guards that interface.
+
+    lost_one: a message was taken and could not be answered. The SuperNode would wait for the
+    answer, and so would the server: it has to be started anew, and the server then asks again.
     """
+
+    lost_one = False
 
     def __init__(self, runtime_address: str, secret: bytes) -> None:
         self._address = runtime_address
@@ -63,7 +75,7 @@ class TaskSource:
         """Take one waiting message, answer it and push the reply; False if none was waiting.
 
         While `answer` runs, the task's heartbeat goes on in a thread. A reply that cannot be
-        pushed (the SuperNode ended meanwhile) is lost and logged; the server will ask again.
+        pushed (the SuperNode ended meanwhile) is lost, logged and noted in `lost_one`.
         """
         try:
             task = self._acquirer.AcquireTask(
@@ -85,12 +97,13 @@ class TaskSource:
                 RuntimeVersionHttpInterceptor(component_name=_COMPONENT),
                 RuntimeTokenHttpInterceptor(task.token),
             ],
-            retry_invoker=make_simple_http_retry_invoker(),
+            retry_invoker=_retries(),
         )
         try:
             _work_off(client, answer)
-        except (httpx.HTTPError, RuntimeError) as error:
-            log.warning("a message of the server could not be answered: %s", error)
+        except (httpx.HTTPError, RuntimeError, ObjectPullError, ObjectPushError) as error:
+            self.lost_one = True
+            log.warning("an answer did not reach the server, which will ask again: %s", error)
         finally:
             client.close()
         return True
@@ -101,7 +114,7 @@ class TaskSource:
 
 
 def _work_off(client: RuntimeHttpClient, answer: Callable[[Message], Message]) -> None:
-    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+    heartbeat = HeartbeatSender(lambda: _beat(client))
     heartbeat.start()
     context = None
     status, details = SubStatus.FAILED, "not answered"
@@ -115,7 +128,42 @@ def _work_off(client: RuntimeHttpClient, answer: Callable[[Message], Message]) -
         push_task_output(client, context, status, details)
 
 
+def _beat(client: RuntimeHttpClient) -> bool:
+    """Tell the SuperNode that its task is being worked on; False to be called again soon.
+
+    Flower's own function interrupts the whole process when the SuperNode has given the task up,
+    as it does after a machine was asleep. Here the answer is lost then, and nothing else.
+    """
+    try:
+        client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+    except httpx.ConnectError:
+        return True  # the SuperNode has ended; who pushes the answer will notice
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+def _retries() -> RetryInvoker:
+    """Try again while the SuperNode is busy, and give up at once when it has ended.
+
+    Flower's own retries go on for ever, and interrupt the process when a token is refused.
+    """
+    return RetryInvoker(
+        lambda: exponential(max_delay=5),
+        (httpx.TransportError, httpx.HTTPStatusError),
+        max_tries=None,
+        max_time=_PATIENCE,
+        should_giveup=_is_final,
+    )
+
+
+def _is_final(error: Exception) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code not in _BUSY
+    return isinstance(error, httpx.ConnectError)
+
+
 def _no_retries() -> RetryInvoker:
-    invoker = make_simple_http_retry_invoker()
+    invoker = _retries()
     invoker.max_tries = 1
     return invoker

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
+import random
 import time
 
 from fedpsyau_client.app import SiteApp
 from fedpsyau_client.connection.front_door import require_transport
 from fedpsyau_client.connection.key_probe import key_is_known
 from fedpsyau_client.connection.site_kit import SiteKit
-from fedpsyau_client.connection.supernode import SuperNode
+from fedpsyau_client.connection.supernode import LEASE_SECONDS, SuperNode
 from fedpsyau_client.local_training.site import Site
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_model.addresses import answers, require_protected, split_address
@@ -18,6 +20,7 @@ from fedpsyau_model.errors import (
     KeyInUseError,
     KeyRefusedError,
     ServerUnreachableError,
+    TransportMismatchError,
 )
 from fedpsyau_model.exchange import Dismissal
 from fedpsyau_model.proxies import connect_directly
@@ -29,14 +32,23 @@ log = logging.getLogger(__name__)
 FIRST_TASK_POLL = 0.1
 LAST_TASK_POLL = 0.5
 
-#: Seconds between two tries to reach a silent server.
+#: Seconds between two tries to reach a silent server: the first, growing to the last.
 CONNECT_POLL = 1.0
+LAST_CONNECT_POLL = 15.0
+
+#: Seconds between two looks at whether the server is still there, while there is nothing to do.
+WATCH_SECONDS = 20.0
+
+#: Seconds between two lines of the log while a server stays away.
+REMINDER_SECONDS = 600.0
+
+#: How long a handshake may fail before the server passes for another one; longer once it has been
+#: the right one. A server that is busy, starting or behind a broken line breaks them off, too.
+HANDSHAKE_PATIENCE = 10.0
+HANDSHAKE_PATIENCE_LATER = 300.0
 
 #: How long a key may be unknown to a server that answers.
 KEY_PATIENCE = 8.0
-
-#: How long the server keeps the place of a client that broke off (Flower: 72 s), and a little more.
-LEASE_SECONDS = 80.0
 
 #: How long the answer to a dismissal is given to travel before the connection is closed.
 _FAREWELL_SECONDS = 2.0
@@ -74,13 +86,14 @@ def take_part(
     connect_directly([split_address(settings.superlink)[0]])
     with Site.open(settings, agreed) as site:
         app = SiteApp(site)
-        _wait_for_server(settings, kit)
+        _wait_for_server(settings, kit, known=False)
         with SuperNode(site.partition, settings.superlink, site.state.log_file, kit) as supernode:
             log.info("waiting for the server's greeting at %s", settings.superlink)
             dismissal = _answer_until_dismissed(app, supernode, settings, kit)
             time.sleep(_FAREWELL_SECONDS)
         if dismissal.exit_code != 0:
             raise DismissedError(dismissal)
+        site.leave_run()
         return f"{dismissal.reason} This site's model is {site.state.personal_model}"
 
 
@@ -88,17 +101,44 @@ def _answer_until_dismissed(
     app: SiteApp, supernode: SuperNode, settings: ClientSettings, kit: SiteKit | None
 ) -> Dismissal:
     pause = FIRST_TASK_POLL
+    known = False
+    watch = _ServerWatch(settings.superlink)
     while app.dismissal is None:
         if supernode.keep_alive():
-            _wait_for_server(settings, kit)
+            _wait_for_server(settings, kit, known)
             _require_place(supernode, settings)
         if supernode.tasks.answer_next(app.answer):
             supernode.has_worked()
             pause = FIRST_TASK_POLL
+            known = True
         else:
+            watch.look()
             time.sleep(pause)
             pause = min(pause * 1.2, LAST_TASK_POLL)
     return app.dismissal
+
+
+class _ServerWatch:
+    """Says in the log when the server goes and when it is back, which Flower keeps to itself."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._there = True
+        self._next_look = time.monotonic() + WATCH_SECONDS
+
+    def look(self) -> None:
+        """Look whether the server answers, now and then."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + WATCH_SECONDS
+        there = answers(self._address)
+        if there != self._there:
+            self._there = there
+            log.info(
+                "the server at %s %s",
+                self._address,
+                "answers again" if there else "does not answer; waiting until it is back",
+            )
 
 
 def _require_place(supernode: SuperNode, settings: ClientSettings) -> None:
@@ -121,25 +161,47 @@ def key_refusal(address: str, partition: str) -> KeyRefusedError:
     )
 
 
-def _wait_for_server(settings: ClientSettings, kit: SiteKit | None) -> None:
-    """Wait until the right server answers and, with a kit, knows this site's key."""
-    deadline = time.monotonic() + settings.connect_seconds
-    told = False
-    while not _lets_us_in(settings, kit, deadline):
-        if time.monotonic() >= deadline:
+def _wait_for_server(settings: ClientSettings, kit: SiteKit | None, known: bool) -> None:
+    """Wait until the right server answers and, with a kit, knows this site's key.
+
+    known: this server has spoken to this site before. Then its address is right and it is worth
+    waiting for, however long it is away; a server that never was there is not.
+    """
+    started = time.monotonic()
+    patience = math.inf if known else settings.connect_seconds
+    for_handshake = HANDSHAKE_PATIENCE_LATER if known else HANDSHAKE_PATIENCE
+    first_mismatch = math.inf
+    next_word = 0.0
+    pause = CONNECT_POLL
+    while True:
+        try:
+            if _lets_us_in(settings, kit, started + patience):
+                return
+            first_mismatch = math.inf
+        except TransportMismatchError:
+            first_mismatch = min(first_mismatch, time.monotonic())
+            if time.monotonic() - first_mismatch >= min(for_handshake, patience):
+                raise
+        away = time.monotonic() - started
+        if away >= patience:
             raise ServerUnreachableError(
                 f"No server answers at {settings.superlink} (tried for "
                 f"{settings.connect_seconds:.0f} s). Check that fedpsyau-server runs there, that "
                 "the address is the one it listens on, and that no firewall is in between."
             )
-        if not told:
-            log.info(
-                "no server at %s yet, trying for %.0f s",
-                settings.superlink,
-                settings.connect_seconds,
-            )
-            told = True
-        time.sleep(CONNECT_POLL)
+        if away >= next_word:
+            _tell_of_absence(settings.superlink, away, patience)
+            next_word = away + REMINDER_SECONDS
+        time.sleep(min(pause * random.uniform(0.5, 1.0), max(patience - away, 0.0)))
+        pause = min(pause * 1.3, LAST_CONNECT_POLL)
+
+
+def _tell_of_absence(address: str, away: float, patience: float) -> None:
+    how_long = "until it is back" if math.isinf(patience) else f"for {patience:.0f} s"
+    if away < REMINDER_SECONDS:
+        log.info("no server at %s yet, trying %s", address, how_long)
+    else:
+        log.info("still no server at %s after %.0f min, trying %s", address, away / 60, how_long)
 
 
 def _lets_us_in(settings: ClientSettings, kit: SiteKit | None, deadline: float) -> bool:

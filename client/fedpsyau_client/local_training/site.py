@@ -108,7 +108,7 @@ class Site:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         store = open_feature_store(settings.data / settings.partition)
-        with SiteState(settings.state / settings.partition) as state:
+        with SiteState(settings.state / settings.partition, settings.carried_days) as state:
             yield cls(settings, store, state, agreed)
 
     def introduce(self, hello: Hello) -> Introduction:
@@ -207,6 +207,12 @@ class Site:
             train_seconds=seconds,
         )
         return report, pack_tensors({name: outcome.sent[name] for name in work.received})
+
+    def leave_run(self) -> None:
+        """Let go of the run that was joined, which is over, and of what was carried through it."""
+        if self._run is not None:
+            self.state.forget(self._run.run_id)
+            self._run = None
 
     def _begin(self, run: _Run, order: TrainingOrder, model: bytes) -> tuple[LocalWork, Tensors]:
         """What the round's procedure works with, and the others' mean if it came along."""

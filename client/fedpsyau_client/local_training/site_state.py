@@ -2,7 +2,7 @@
 
 STATE/PARTITION/instance               random token by which the server knows this site
 STATE/PARTITION/personal.safetensors   this site's model, whole, after its last training
-STATE/PARTITION/personal.json          where that model comes from
+STATE/PARTITION/personal.json          where that model comes from, and its hash
 STATE/PARTITION/carried/RUN/0007.safetensors
                                        what the strategy carries over to the next round
 STATE/PARTITION/client.log, lock       Flower's log; who is using this folder
@@ -13,14 +13,18 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import secrets
-from collections.abc import Mapping
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from fedpsyau_model.atomic_files import write_atomically
-from fedpsyau_model.errors import DataDamagedError, NameTakenError
+from fedpsyau_model.atomic_files import PARTIAL, write_atomically, write_together
+from fedpsyau_model.errors import DataDamagedError, NameTakenError, SiteStateError
 from fedpsyau_model.exchange import (
     MalformedMessageError,
     Tensors,
@@ -30,14 +34,22 @@ from fedpsyau_model.exchange import (
 
 
 class SiteState:
-    """The state folder of one site, locked while it is open."""
+    """The state folder of one site, locked while it is open.
 
-    def __init__(self, folder: Path) -> None:
+    carried_days: runs for which nothing was kept in so many days are taken for over.
+
+    Whatever ends this process or fills its disk, the last whole state stays. Raises SiteStateError
+    if the folder cannot be written, NameTakenError if another process has it.
+    """
+
+    def __init__(self, folder: Path, carried_days: float = math.inf) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = (folder / "lock").open("a+")
-        self._acquire_lock()
-        self.instance = self._read_instance()
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = (folder / "lock").open("a+")
+            self._acquire_lock()
+            self._tidy(carried_days)
+            self.instance = self._read_instance()
 
     @property
     def personal_model(self) -> Path:
@@ -50,9 +62,19 @@ class SiteState:
         return self._folder / "client.log"
 
     def save_personal(self, model: Tensors, provenance: Mapping[str, Any]) -> None:
-        """Keep the whole trained model with where it comes from."""
-        write_atomically(self.personal_model, pack_tensors(model))
-        write_atomically(self._folder / "personal.json", json.dumps(dict(provenance), indent=2))
+        """Keep the whole trained model with where it comes from and its SHA-256.
+
+        Neither takes its place before both are on the disk.
+        """
+        packed = pack_tensors(model)
+        told = dict(provenance) | {"model_sha256": hashlib.sha256(packed).hexdigest()}
+        with self._writing():
+            write_together(
+                {
+                    self.personal_model: packed,
+                    self._folder / "personal.json": json.dumps(told, indent=2),
+                }
+            )
 
     def carry(self, run_id: str, round_number: int, tensors: Tensors) -> None:
         """Keep what the run's next round goes on from.
@@ -61,8 +83,9 @@ class SiteState:
         What an abandoned continuation of the run has left goes.
         """
         folder = self._carried_folder(run_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{round_number:04d}.safetensors", pack_tensors(tensors))
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / f"{round_number:04d}.safetensors", pack_tensors(tensors))
         rounds = _rounds_in(folder)
         kept = {round_number, *[number for number in rounds if number < round_number][-1:]}
         for number, path in rounds.items():
@@ -84,6 +107,31 @@ class SiteState:
             raise DataDamagedError(
                 f"The site's own state {earlier[-1]} cannot be read: {error} Restore it from a "
                 "copy, or delete it to go on from the model that the server sends."
+            ) from None
+
+    def forget(self, run_id: str) -> None:
+        """Delete what was carried from round to round of a run that is over."""
+        shutil.rmtree(self._carried_folder(run_id), ignore_errors=True)
+
+    def _tidy(self, carried_days: float) -> None:
+        """Delete what killed processes were writing, and what runs long over had carried."""
+        for litter in self._folder.rglob(f".*{PARTIAL}"):
+            litter.unlink(missing_ok=True)
+        oldest = time.time() - carried_days * 86_400
+        for run in (self._folder / "carried").glob("*"):
+            if max(each.stat().st_mtime for each in (run, *run.glob("*"))) < oldest:
+                shutil.rmtree(run, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Make a SiteStateError of what keeps a file from being written."""
+        try:
+            yield
+        except OSError as error:
+            raise SiteStateError(
+                f"This site cannot write its own state to {self._folder}: "
+                f"{error.strerror or error}. Free some space, or correct the folder's owner; what "
+                "was kept before is unchanged."
             ) from None
 
     def _carried_folder(self, run_id: str) -> Path:
