@@ -21,7 +21,8 @@ class SiteClips:
 
     training: ClipTensors
     held_out: ClipTensors
-    """For scores, and for nothing else."""
+    """For scores, and for the temperature of the model that the site keeps, which changes none."""
+    held_out_subjects: int
     choosing: ClipTensors | None
     """What theta is chosen on, where the site chooses; not trained with either."""
 
@@ -48,6 +49,7 @@ def divide_clips(
     return SiteClips(
         training=_tensors(store, rows[training], labels[training]).to(device),
         held_out=_tensors(store, rows[outer.test], labels[outer.test]).to(device),
+        held_out_subjects=len(np.unique(subjects[outer.test])),
         choosing=None
         if choosing is None
         else _tensors(store, rows[choosing], labels[choosing]).to(device),

@@ -19,7 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from fedpsyau_client.prediction.recogniser_file import RECOGNISER
 from fedpsyau_model.atomic_files import write_atomically
+from fedpsyau_model.checkpoints import write_checkpoint
 from fedpsyau_model.errors import DataDamagedError, NameTakenError
 from fedpsyau_model.exchange import (
     MalformedMessageError,
@@ -49,9 +51,14 @@ class SiteState:
         """Where Flower's connection process writes what it has to say."""
         return self._folder / "client.log"
 
-    def save_personal(self, model: Tensors, provenance: Mapping[str, Any]) -> None:
-        """Keep the whole trained model with where it comes from."""
-        write_atomically(self.personal_model, pack_tensors(model))
+    def save_personal(
+        self, model: Tensors, recogniser: Mapping[str, Any], provenance: Mapping[str, Any]
+    ) -> None:
+        """Keep the whole trained model with where it comes from.
+
+        recogniser: what `fedpsyau predict` needs to know, which goes into the model's own file.
+        """
+        write_checkpoint(self.personal_model, model, {RECOGNISER: recogniser})
         write_atomically(self._folder / "personal.json", json.dumps(dict(provenance), indent=2))
 
     def carry(self, run_id: str, round_number: int, tensors: Tensors) -> None:
