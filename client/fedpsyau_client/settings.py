@@ -10,6 +10,9 @@ from pydantic import Field, field_validator
 from fedpsyau_model.addresses import Address
 from fedpsyau_model.settings import Settings
 
+#: What a device may be called.
+DEVICE_PATTERN = r"cpu|cuda(:\d+)?"
+
 
 class ClientSettings(Settings):
     """What one site needs to take part."""
@@ -39,6 +42,6 @@ class ClientSettings(Settings):
     @field_validator("device")
     @classmethod
     def _device(cls, device: str) -> str:
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        if not re.fullmatch(DEVICE_PATTERN, device):
             raise ValueError("allowed are cpu, cuda and cuda:N")
         return device

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from fedpsyau_client.local_training.theta_choice import (
 )
 from fedpsyau_client.own_priors.priors_file import PriorsFile, read_priors_file
 from fedpsyau_client.prediction.recogniser_file import calibration, recogniser_facts
-from fedpsyau_client.settings import ClientSettings
+from fedpsyau_client.settings import DEVICE_PATTERN, ClientSettings
 from fedpsyau_client.store.feature_store import FeatureStore, open_feature_store
 from fedpsyau_model import __version__
 from fedpsyau_model.errors import JoinRefusedError, SettingsError, WeightsMismatchError
@@ -382,7 +383,9 @@ def derived_seed(seed: int, partition: str, round_number: int) -> int:
 
 
 def require_device(device: str) -> None:
-    """Raise SettingsError if torch does not see the device here."""
+    """Raise SettingsError if torch does not see the device here, or knows none of that name."""
+    if not re.fullmatch(DEVICE_PATTERN, device):
+        raise SettingsError(f"device = {device!r}: allowed are cpu, cuda and cuda:N.")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise SettingsError(
             f"device = {device!r}: torch sees no CUDA device here. Use --device cpu, or install "

@@ -8,7 +8,7 @@ begins after the reference makes it rise and fall again within half a second. Th
    far it falls from it to the lowest frame after it, whichever is less. The apex is the frame of
    the greatest height, the first of equals.
 3. It counts if its height is at least `LEAST_HEIGHT`, and `NOISE_FACTOR` times the noise, which is
-   told by the curve's second differences.
+   told by the quietest quarter of the curve's second differences.
 4. The onset is the last frame before the apex at which no more than a tenth of the height shows.
 
 A clip that was cut to one expression may end at its apex; `falls` then is false and the fall is not
@@ -37,8 +37,9 @@ __all__ = [
 #: A micro-expression lasts no longer, in seconds, from onset to offset.
 LONGEST_SECONDS: Final = 0.5
 
-#: Least height of an apex, in pixels of the 128 crop.
-LEAST_HEIGHT: Final = 0.06
+#: Least height of an apex, in pixels of the 128 crop. Lossy compression renews the picture every
+#: dozen frames or so, and a still face then seems to move by nearly as much.
+LEAST_HEIGHT: Final = 0.1
 
 #: Least height of an apex, in standard deviations of the curve's noise.
 NOISE_FACTOR: Final = 6.0
@@ -52,8 +53,9 @@ _SMOOTHING_REACH: Final = 4
 #: Share of the height that shows at the onset.
 _ONSET_SHARE: Final = 0.1
 
-#: Spread of a normal distribution over the median of its absolute values.
-_PER_MEDIAN: Final = 1.4826
+#: Noise is told by the lower quartile of second differences, not by their median: in a short curve
+#: most of them belong to the expression itself. The quartile of |x| for a standard normal x.
+_QUARTILE: Final = 0.31864
 
 Curve = NDArray[np.float64]
 
@@ -89,7 +91,7 @@ def noise_of(movement: Curve) -> float:
     second = np.diff(movement[1:], 2)
     if not len(second):
         return 0.0
-    return float(_PER_MEDIAN * np.median(np.abs(second)) / np.sqrt(6))
+    return float(np.quantile(np.abs(second), 0.25) / (_QUARTILE * np.sqrt(6)))
 
 
 def find_peak(movement: Curve, fps: float, falls: bool = True) -> Peak | None:
