@@ -23,8 +23,9 @@ from fedpsyau_client.prediction.prediction_file import (
 )
 from fedpsyau_client.prediction.recogniser_file import Recogniser
 from fedpsyau_client.prediction.spotting import LONGEST_SECONDS
-from fedpsyau_client.prediction.windows import FaceFinder, MovementCurve, Spotting, spot
+from fedpsyau_client.prediction.windows import MovementCurve, Spotting, position_of, spot
 from fedpsyau_client.preparation.clip_features import PreparedPair, pair_features, prepare_pair
+from fedpsyau_client.preparation.clip_job import FaceFinder
 from fedpsyau_client.preparation.face_points import FacePoints
 from fedpsyau_client.preparation.frames import read_frames
 from fedpsyau_client.preparation.optical_flow import FLOW_METHODS, FlowMethod
@@ -166,14 +167,7 @@ def unsure_below(
 
 
 def _given(stream: FrameStream, onset: int, apex: int) -> FoundMovement:
-    for number, option in ((onset, "--onset"), (apex, "--apex")):
-        if number not in stream.numbers:
-            raise OnsetApexError(
-                f"{option} {number}: {stream.clip.path} has {len(stream.numbers)} frames, from "
-                f"{stream.numbers[0]} to {stream.numbers[-1]}, and not this one. Check "
-                "--first-frame."
-            )
-    if onset >= apex:
+    if position_of(stream, onset, "--onset") >= position_of(stream, apex, "--apex"):
         raise OnsetApexError(
             f"--onset {onset} is not before --apex {apex}. A movement begins at its onset and is "
             "strongest at its apex."

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import cv2
 import numpy as np
@@ -28,12 +28,12 @@ from fedpsyau_client.prediction.spotting import (
     rise_to_last,
 )
 from fedpsyau_client.preparation.alignment import align, aligned_crop, map_points
-from fedpsyau_client.preparation.face_points import FacePoints
+from fedpsyau_client.preparation.clip_job import FaceFinder
 from fedpsyau_client.preparation.optical_flow import FlowMethod, dense_flow
 from fedpsyau_model.errors import ClipError, OnsetApexError
 from fedpsyau_model.facial_points import CROP_SIZE
 
-__all__ = ["SPOTTING_FLOW", "MovementCurve", "Spotted", "Spotting", "spot"]
+__all__ = ["SPOTTING_FLOW", "MovementCurve", "Spotted", "Spotting", "position_of", "spot"]
 
 #: Flow by which movement is spotted, whatever the model was trained with: the fastest one, and as
 #: true in length as the others.
@@ -47,13 +47,6 @@ _LEAST_FRAMES: Final = 3
 
 Image = NDArray[np.uint8]
 Progress = Callable[[int], None]
-
-
-class FaceFinder(Protocol):
-    """Finds the face of a frame, as `FaceDetector` does."""
-
-    def find(self, image: Image) -> FacePoints:
-        """Eyes and points of the one face in an image (H, W, 3), RGB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +73,14 @@ class Spotting:
     """What came of looking through a video.
 
     found: None if nothing stands out. windows: how many were looked at; without_face: those of them
-    in whose reference no single, usable face was found. quietest: threshold and curve of the window
-    with the most movement are in `best` even where that is too little.
+    in whose reference no single, usable face was found. most_movement: curve of the window in which
+    the face moved most, whether that is a micro-expression or not.
     """
 
     found: Spotted | None
     windows: int
     without_face: int
-    most_movement: MovementCurve | None
+    most_movement: MovementCurve
 
 
 def spot(
@@ -108,27 +101,12 @@ def spot(
     reading frames raises.
     """
     longest = max(round(LONGEST_SECONDS * fps), 2)
-    numbers = stream.numbers
-    if onset is not None:
-        start = _position(stream, onset, "--onset")
-        if start == len(numbers) - 1:
-            raise OnsetApexError(
-                f"--onset {onset} is the last frame of {stream.clip.path}, so there is no apex "
-                "after it. Give the whole recording, or another frame."
-            )
-        numbers = numbers[start : start + longest + 1]
-        windows = [(0, len(numbers))]
-    elif apex is not None:
-        end = _position(stream, apex, "--apex")
-        if end == 0:
-            raise OnsetApexError(
-                f"--apex {apex} is the first frame of {stream.clip.path}, so there is no onset "
-                "before it. Give the whole recording, or another frame."
-            )
-        numbers = numbers[max(end - longest, 0) : end + 1]
-        windows = [(0, len(numbers))]
-    else:
+    if onset is None and apex is None:
+        numbers = stream.numbers
         windows = _windows(len(numbers), longest)
+    else:
+        numbers = _beside(stream, onset, apex, longest)
+        windows = [(0, len(numbers))]
     looked = _Looking(finder, windows)
     for position, (number, frame) in enumerate(stream.read(numbers)):
         looked.add(position, number, frame)
@@ -136,6 +114,28 @@ def spot(
     looked.finish(len(numbers))
     cut = len(windows) == 1
     return _best(looked, fps, cut=cut, ends_at_apex=apex is not None)
+
+
+def _beside(
+    stream: FrameStream, onset: int | None, apex: int | None, longest: int
+) -> tuple[int, ...]:
+    """Frames from an onset on, or up to an apex. Raises OnsetApexError if there are none."""
+    if onset is not None:
+        start = position_of(stream, onset, "--onset")
+        if start == len(stream.numbers) - 1:
+            raise OnsetApexError(
+                f"--onset {onset} is the last frame of {stream.clip.path}, so there is no apex "
+                "after it. Give the whole recording, or another frame."
+            )
+        return stream.numbers[start : start + longest + 1]
+    assert apex is not None
+    end = position_of(stream, apex, "--apex")
+    if end == 0:
+        raise OnsetApexError(
+            f"--apex {apex} is the first frame of {stream.clip.path}, so there is no onset before "
+            "it. Give the whole recording, or another frame."
+        )
+    return stream.numbers[max(end - longest, 0) : end + 1]
 
 
 def _windows(frames: int, longest: int) -> list[tuple[int, int]]:
@@ -240,8 +240,8 @@ def _nowhere(failures: Sequence[ClipError]) -> ClipError:
     return type(first)(f"In none of {len(failures)} places of the video is a usable face: {first}")
 
 
-def _position(stream: FrameStream, number: int, option: str) -> int:
-    """Where a frame is in the stream. Raises OnsetApexError if it is not there."""
+def position_of(stream: FrameStream, number: int, option: str) -> int:
+    """Where a frame that was given with an option is. Raises OnsetApexError if it is not there."""
     try:
         return stream.numbers.index(number)
     except ValueError:

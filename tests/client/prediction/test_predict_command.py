@@ -41,17 +41,10 @@ def digest(file):
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-@pytest.fixture
-def answered(video, make_model, tmp_path):
-    model = make_model()
-    out = tmp_path / "out"
+def test_a_video_becomes_an_answer_a_page_and_a_copy(video, moving, make_model, tmp_path):
+    model, out = make_model(), tmp_path / "out"
     result = run(video, "--model", model, "--out", out)
     assert result.exit_code == 0, result.output
-    return out, model, result.output
-
-
-def test_a_video_becomes_an_answer_a_page_and_a_copy(answered, video, moving, tmp_path):
-    out, model, said = answered
     assert sorted(each.name for each in out.iterdir()) == sorted([PREDICTION, REPORT, VIDEO])
     found = Prediction.model_validate_json((out / PREDICTION).read_text())
     assert abs(found.found.apex - moving.apex) <= 2
@@ -59,11 +52,12 @@ def test_a_video_becomes_an_answer_a_page_and_a_copy(answered, video, moving, tm
     assert found.video.fps == 30
     assert found.model.sha256 == digest(model)
     assert len(found.point_attention) == 65
-    assert "no lie detector" in re.sub(r"\s+", " ", said)
-    assert "contains a face" in said
+    assert "no lie detector" in re.sub(r"\s+", " ", result.output)
+    assert "contains a face" in result.output
     for text in ((out / PREDICTION).read_text(), (out / REPORT).read_text()):
         assert str(tmp_path) not in text
         assert video.name not in text
+    check_page((out / REPORT).read_text())
     # The same once more: the same bits, the video's among them.
     again = tmp_path / "again"
     assert run(video, "--model", model, "--out", again).exit_code == 0
@@ -81,8 +75,8 @@ def test_a_video_becomes_an_answer_a_page_and_a_copy(answered, video, moving, tm
     assert np.abs(shown - original).mean() < 8
 
 
-def test_the_page_loads_nothing_and_says_what_it_is_not_for(answered):
-    page = (answered[0] / REPORT).read_text()
+def check_page(page):
+    """It loads nothing, and says what it is not for."""
     assert NOT_FOR in page
     assert "This page contains a face" in page
     sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
@@ -222,16 +216,17 @@ def test_damaged_videos_are_answered_or_refused(video, moving, make_model, tmp_p
     model, content = make_model(), video.read_bytes()
     generator = np.random.default_rng(0)
     damaged = tmp_path / "damaged.avi"
-    cuts = [content[: len(content) // part] for part in (2, 20, 1000)]
+    cuts = [content[: len(content) // part] for part in (2, 1000)]
     flips = []
-    for _ in range(4):
+    for _ in range(3):
         flipped = bytearray(content)
         for place in generator.integers(min(len(content), 20_000), size=8):
             flipped[place] ^= 1 << int(generator.integers(8))
         flips.append(bytes(flipped))
     for number, each in enumerate([*cuts, *flips, b""]):
         damaged.write_bytes(each)
-        asked = ("--fps", 30, "--onset", 2, "--apex", 6, "--out", tmp_path / f"out{number}")
+        asked = ("--fps", 30, "--onset", 2, "--apex", 6, "--no-video")
+        asked += ("--out", tmp_path / f"out{number}")
         result = run(damaged, "--model", model, *asked)
         assert result.exit_code == 0 or isinstance(result.exception, FedPsyAUError), (
             number,
