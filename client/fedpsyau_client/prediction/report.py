@@ -86,7 +86,7 @@ def _facts(prediction: Prediction) -> list[tuple[str, str]]:
         ),
         (
             "spotting",
-            f"{prediction.windows} windows, {prediction.windows_without_face} without a face"
+            f"windows: {prediction.windows}, of them without a face: {prediction.windows_without_face}"
             if prediction.windows
             else "none: onset and apex were given",
         ),
