@@ -41,18 +41,22 @@ def write_checkpoint(
 
     provenance: plain JSON values. Raises OutputWriteError if the file cannot be written.
     """
-    content = safetensors.numpy.save(
-        {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)},
-        metadata={_METADATA_KEY: json.dumps(dict(provenance), sort_keys=True)},
-    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
+        write_atomically(path, checkpoint_bytes(tensors, provenance))
     except OSError as error:
         raise OutputWriteError(
             f"The checkpoint {path} cannot be written: {error.strerror or error}. Check free space "
             "and permissions, or give another place."
         ) from None
+
+
+def checkpoint_bytes(tensors: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> bytes:
+    """Bytes of a checkpoint's file; equal content gives equal bytes."""
+    return safetensors.numpy.save(
+        {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)},
+        metadata={_METADATA_KEY: json.dumps(dict(provenance), sort_keys=True)},
+    )
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

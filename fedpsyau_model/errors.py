@@ -375,6 +375,36 @@ class CellProcessError(FedPsyAUError):
     exit_code = 101
 
 
+class RecogniserError(FedPsyAUError):
+    """A model file is damaged, of another kind, or lacks what a prediction needs."""
+
+    exit_code = 110
+
+
+class PreprocessingMismatchError(FedPsyAUError):
+    """A model has learnt from motion that was measured in another way than is asked for."""
+
+    exit_code = 111
+
+
+class VideoTooShortError(FedPsyAUError):
+    """A video has too few frames to hold an onset and an apex."""
+
+    exit_code = 112
+
+
+class OnsetApexError(FedPsyAUError):
+    """The onset and apex that were given cannot be those of one expression."""
+
+    exit_code = 113
+
+
+class VideoWriteError(FedPsyAUError):
+    """The annotated copy of a video cannot be written, or does not read back whole."""
+
+    exit_code = 114
+
+
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.
 INTERRUPTED = 130
 

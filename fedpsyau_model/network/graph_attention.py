@@ -46,14 +46,27 @@ class AttentionLayer(nn.Module):
 
     def forward(self, nodes: Tensor, edges: Tensor, prior: Tensor, weight: float) -> Tensor:
         """nodes: (B, n, in_features). Returns (B, n, heads * out_features)."""
+        transformed = self._transformed(nodes)
+        attended = self._attention(transformed, edges, prior, weight) @ transformed
+        return attended.transpose(1, 2).flatten(2)
+
+    def attention_of(self, nodes: Tensor, edges: Tensor, prior: Tensor, weight: float) -> Tensor:
+        """How much node i attends to node j for the arguments of `forward`: (B, heads, n, n)."""
+        return self._attention(self._transformed(nodes), edges, prior, weight)
+
+    def _transformed(self, nodes: Tensor) -> Tensor:
+        """(B, heads, n, out_features)."""
         batch, node_count, _ = nodes.shape
         transformed: Tensor = self.transform(nodes)
-        transformed = transformed.view(batch, node_count, *self.source.shape).transpose(1, 2)
+        return transformed.view(batch, node_count, *self.source.shape).transpose(1, 2)
+
+    def _attention(
+        self, transformed: Tensor, edges: Tensor, prior: Tensor, weight: float
+    ) -> Tensor:
         of_source = (transformed * self.source.unsqueeze(1)).sum(dim=-1)
         of_target = (transformed * self.target.unsqueeze(1)).sum(dim=-1)
         scores = F.leaky_relu(of_source.unsqueeze(3) + of_target.unsqueeze(2), _NEGATIVE_SLOPE)
-        attended = attention(scores, edges, prior, weight) @ transformed
-        return attended.transpose(1, 2).flatten(2)
+        return attention(scores, edges, prior, weight)
 
 
 class DpkGat(nn.Module):

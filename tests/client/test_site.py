@@ -14,9 +14,11 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from safetensors.numpy import load_file
 
 from fedpsyau_client.app import SiteApp
+from fedpsyau_client.local_training.evaluation import confusion_of
 from fedpsyau_client.local_training.site import Site, derived_seed
 from fedpsyau_client.local_training.site_state import SiteState
 from fedpsyau_client.own_priors.priors_file import PriorsFile
+from fedpsyau_client.prediction.recogniser_file import read_recogniser
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.store.feature_store import ClipTable, write_feature_store
 from fedpsyau_model.emotions import CLASS_NAMES
@@ -41,6 +43,8 @@ from fedpsyau_model.exchange import (
 from fedpsyau_model.model_state import shared_names, state_arrays
 from fedpsyau_model.network import build_network
 from fedpsyau_model.settings import FederationSettings
+from fedpsyau_model.temperature import fit_temperature
+from fedpsyau_model.training import predict
 from fedpsyau_priors import graph_priors, published_priors
 
 PARTITION = "clinic_1"
@@ -191,6 +195,25 @@ def test_only_trainable_tensors_travel_and_the_whole_model_stays(
     assert provenance["settings"] == federation().agreement()
 
 
+def test_the_model_that_stays_can_be_asked_about_a_video(
+    site: Site, settings: ClientSettings
+) -> None:
+    introduction = site.introduce(hello(federation(), "run"))
+    report, _ = site.train(order(), pack_tensors(initial(federation())))
+    recogniser = read_recogniser(site.state.personal_model)
+    facts, run = recogniser.facts, site._run
+    assert run is not None
+    assert (facts.made_by, facts.config_hash) == ("federation", federation().agreement_hash())
+    # It answers as it did in the round: same weights, same statistics, same rho.
+    logits = predict(recogniser.network, run.clips.held_out, facts.prior_weight).emotion.numpy()
+    assert confusion_of(logits, run.clips).ravel().tolist() == report.confusion_trained
+    # Its temperature is that of the held-out clips, on which it was not trained.
+    assert facts.calibration is not None
+    assert facts.calibration.clips == introduction.test_clips
+    truth = run.clips.held_out.emotion.numpy()
+    assert facts.calibration.temperature == fit_temperature(logits, truth)
+
+
 def test_shared_batch_norm_statistics_travel(site: Site) -> None:
     shared = federation(strategy={"batch-norm": "shared"})
     site.introduce(hello(shared, "run"))
@@ -258,7 +281,9 @@ def test_a_sites_own_priors_survive_an_exchange_and_stay_at_the_site(
             np.testing.assert_array_equal(found, np.eye(size, dtype=np.float32))
         kept = load_file(site.state.personal_model)
         own = json.loads((settings.state / PARTITION / "personal.json").read_text())["priors"]
-    assert own["name"] == "clinic 1"
+        facts = read_recogniser(site.state.personal_model).facts
+    assert own["name"] == facts.priors.name == "clinic 1"
+    assert own["sha256"] == facts.priors_sha256 == facts.shared_priors().fingerprint()
     assert own["sha256"] != published_priors().fingerprint()
     assert own["sha256"] not in report.model_dump_json()
     for tensors in (unpack_tensors(trained), kept):

@@ -42,7 +42,7 @@ from fedpsyau_client.local_training.site_state import SiteState
 state = SiteState(Path(sys.argv[1]))
 for number in range(1, 10**6):
     state.carry("run", number, {"w": np.full(250_000, number, dtype=np.float32)})
-    state.save_personal({"w": np.full(250_000, number, dtype=np.float32)}, {"round": number})
+    state.save_personal({"w": np.full(250_000, number, dtype=np.float32)}, {}, {"round": number})
     print(number, flush=True)
 """
 
@@ -78,10 +78,10 @@ def test_a_full_disk_leaves_the_last_whole_state_and_is_told(tmp_path: Path) -> 
         folder = disk / "site"
         with SiteState(folder) as state:
             state.carry("run", 1, personal(1, 200_000))
-            state.save_personal(personal(1, 200_000), {"round": 1})
+            state.save_personal(personal(1, 200_000), {}, {"round": 1})
             (disk / "other").write_bytes(os.urandom(1_000_000))
             with pytest.raises(SiteStateError) as full:
-                state.save_personal(personal(2, 200_000), {"round": 2})
+                state.save_personal(personal(2, 200_000), {}, {"round": 2})
             assert "No space left" in str(full.value)
             assert str(folder) in str(full.value)
             with pytest.raises(SiteStateError):
@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_the_last_whole_state_and_is_told(tmp_path: Path) -> 
             assert carried is not None
             assert (carried["w"] == 1).all()
             (disk / "other").unlink()
-            state.save_personal(personal(3, 200_000), {"round": 3})
+            state.save_personal(personal(3, 200_000), {}, {"round": 3})
             assert same(folder, 3)
 
 
@@ -128,7 +128,7 @@ def test_what_a_run_without_an_end_carried_goes_after_some_days(tmp_path: Path) 
 
 def test_what_a_killed_process_was_writing_goes_and_nothing_else(tmp_path: Path) -> None:
     with SiteState(tmp_path) as state:
-        state.save_personal(MODEL, {"round": 1})
+        state.save_personal(MODEL, {}, {"round": 1})
         state.carry("run", 1, MODEL)
         litter = [
             tmp_path / ".personal.safetensors.77.partial",

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -91,6 +87,7 @@ def _prepare(
     from fedpsyau_client.preparation.face_landmarks import FaceDetector
     from fedpsyau_client.preparation.frames import ImageFolder, open_clip, read_frames
     from fedpsyau_client.preparation.landmark_model import find_landmark_model
+    from fedpsyau_client.preparation.native_logs import without_native_logs
 
     if apex_image is not None:
         frames = read_frames(ImageFolder(clip.parent, {0: (clip,), 1: (apex_image,)}), (0, 1))
@@ -101,23 +98,9 @@ def _prepare(
         )
     else:
         frames = read_frames(open_clip(clip, first_frame), (onset, apex))
-    with _without_native_logs(), FaceDetector(find_landmark_model()) as detector:
+    with without_native_logs(), FaceDetector(find_landmark_model()) as detector:
         face = detector.find(frames[0])
     return prepare_pair(frames[0], frames[1], face, flow)
-
-
-@contextmanager
-def _without_native_logs() -> Iterator[None]:
-    """Keep what MediaPipe's C++ code writes to stderr, past Python, from the terminal."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _frames_text(onset: int | None, apex: int | None) -> str:

@@ -19,7 +19,12 @@ from typing import Self
 import numpy as np
 import torch
 
-from fedpsyau_client.local_training.evaluation import calibrate, held_out_confusion
+from fedpsyau_client.local_training.evaluation import (
+    calibrate,
+    confusion_of,
+    held_out_confusion,
+    held_out_logits,
+)
 from fedpsyau_client.local_training.procedures import PROCEDURES, LocalWork
 from fedpsyau_client.local_training.site_clips import SiteClips, divide_clips
 from fedpsyau_client.local_training.site_state import SiteState
@@ -30,6 +35,7 @@ from fedpsyau_client.local_training.theta_choice import (
     theta_candidates,
 )
 from fedpsyau_client.own_priors.priors_file import PriorsFile, read_priors_file
+from fedpsyau_client.prediction.recogniser_file import calibration, recogniser_facts
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.store.feature_store import FeatureStore, open_feature_store
 from fedpsyau_model import __version__
@@ -50,7 +56,7 @@ from fedpsyau_model.exchange import (
 from fedpsyau_model.metrics import uf1
 from fedpsyau_model.model_state import load_state_arrays, state_arrays
 from fedpsyau_model.network import AuGatDsi, build_network
-from fedpsyau_model.schedules import epochs_of_round
+from fedpsyau_model.schedules import Epoch, epochs_of_round
 from fedpsyau_model.settings import DEFAULT_THETA, FederationSettings, agreement_hash
 from fedpsyau_model.travelling import head_names, travelling_names
 from fedpsyau_priors import Priors
@@ -175,11 +181,10 @@ class Site:
         theta = _chosen_theta(run, work, others, order)
         load_state_arrays(run.network, work.start)
         outcome = procedure.run(work)
-        confusion_trained = held_out_confusion(
-            run.network, run.clips, run.settings, work.epochs[-1].prior_weight
-        )
+        logits = held_out_logits(run.network, run.clips, run.settings, work.epochs[-1].prior_weight)
+        confusion_trained = confusion_of(logits, run.clips)
         weight = procedure.weigh(work) if procedure.weigh else 0.0
-        self._keep(run, order.round, state_arrays(run.network))
+        self._keep(run, order.round, state_arrays(run.network), work.epochs[-1], logits)
         seconds = time.monotonic() - started
         log.info(
             "round %d of %d: UF1 %.3f received, %.3f trained, %.1f s",
@@ -261,12 +266,28 @@ class Site:
             )
         return self._run
 
-    def _keep(self, run: _Run, round_number: int, trained: Tensors) -> None:
-        """Keep the personal model, and what the strategy goes on from in its next round."""
+    def _keep(
+        self, run: _Run, round_number: int, trained: Tensors, epoch: Epoch, logits: np.ndarray
+    ) -> None:
+        """Keep the personal model, and what the strategy goes on from in its next round.
+
+        logits: (N, C), its answers to the held-out clips, by which it is calibrated.
+        """
         if names := _carried_names(run):
             self.state.carry(run.run_id, round_number, {name: trained[name] for name in names})
         self.state.save_personal(
             trained,
+            recogniser_facts(
+                made_by="federation",
+                network=run.settings.network,
+                priors=run.priors,
+                prior_weight=epoch.prior_weight,
+                config_hash=run.settings.agreement_hash(),
+                manifests=[self._store.manifest],
+                calibration=calibration(
+                    logits, run.clips.held_out.emotion.cpu().numpy(), run.clips.held_out_subjects
+                ),
+            ),
             {
                 "partition": self.partition,
                 "run": run.run_id,

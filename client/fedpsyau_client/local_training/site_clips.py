@@ -24,7 +24,8 @@ class SiteClips:
 
     training: ClipTensors
     held_out: ClipTensors
-    """For scores, and for nothing else."""
+    """For scores, and for the temperature of the model that the site keeps, which changes none."""
+    held_out_subjects: int
     choosing: ClipTensors | None
     """What theta is chosen on, where the site chooses; not trained with either."""
 
@@ -60,6 +61,7 @@ def divide_clips(
     return SiteClips(
         training=clips(rows.training),
         held_out=clips(rows.held_out),
+        held_out_subjects=len(np.unique(store.clips.subject[rows.held_out])),
         choosing=None if rows.choosing is None else clips(rows.choosing),
     )
 

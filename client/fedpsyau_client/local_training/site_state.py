@@ -23,7 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from fedpsyau_client.prediction.recogniser_file import RECOGNISER
 from fedpsyau_model.atomic_files import PARTIAL, write_atomically, write_together
+from fedpsyau_model.checkpoints import checkpoint_bytes
 from fedpsyau_model.errors import DataDamagedError, NameTakenError, SiteStateError
 from fedpsyau_model.exchange import (
     MalformedMessageError,
@@ -61,12 +63,15 @@ class SiteState:
         """Where Flower's connection process writes what it has to say."""
         return self._folder / "client.log"
 
-    def save_personal(self, model: Tensors, provenance: Mapping[str, Any]) -> None:
+    def save_personal(
+        self, model: Tensors, recogniser: Mapping[str, Any], provenance: Mapping[str, Any]
+    ) -> None:
         """Keep the whole trained model with where it comes from and its SHA-256.
 
-        Neither takes its place before both are on the disk.
+        recogniser: what `fedpsyau predict` needs to know, which goes into the model's own file.
+        Neither file takes its place before both are on the disk.
         """
-        packed = pack_tensors(model)
+        packed = checkpoint_bytes(model, {RECOGNISER: recogniser})
         told = dict(provenance) | {"model_sha256": hashlib.sha256(packed).hexdigest()}
         with self._writing():
             write_together(

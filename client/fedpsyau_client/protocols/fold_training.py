@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from fedpsyau_client.prediction.recogniser_file import calibration, recogniser_facts
 from fedpsyau_client.protocols.clip_set import ClipSet, Indices
 from fedpsyau_client.protocols.fold_result import AU_THRESHOLD, FoldResult
 from fedpsyau_client.protocols.folds import Fold
@@ -35,6 +36,8 @@ class TrainedFold(NamedTuple):
 
     result: FoldResult
     model: Model
+    recogniser: dict[str, Any]
+    """What `fedpsyau predict` must know of the model."""
 
 
 def train_fold(
@@ -66,7 +69,11 @@ def train_fold(
     calibrate_batch_norm(network, training, trained.epoch.prior_weight)
     result = _tested(network, index, clips, fold, plan, trained)
     seconds = round(time.monotonic() - started, 3)
-    return TrainedFold(result.model_copy(update={"seconds": seconds}), state_arrays(network))
+    return TrainedFold(
+        result.model_copy(update={"seconds": seconds}),
+        state_arrays(network),
+        _recogniser(network, index, clips, plan, trained),
+    )
 
 
 class _Training(NamedTuple):
@@ -74,6 +81,8 @@ class _Training(NamedTuple):
 
     rows: Indices
     """Clips that it was trained on."""
+    validation: Indices | None
+    """Clips that its epoch was chosen by; None where the last one is taken."""
     epoch: Epoch
     """The epoch that it is taken from, and its number, from 1."""
     chosen: int
@@ -114,7 +123,7 @@ def _train(
     )
     chosen = best.restore() if validation is not None else len(epochs)
     scores = None if validation is None else best.scores
-    return _Training(rows, epochs[chosen - 1], chosen, losses, scores)
+    return _Training(rows, validation, epochs[chosen - 1], chosen, losses, scores)
 
 
 class _BestEpoch:
@@ -206,6 +215,34 @@ def _tested(
         au_known=known.tolist(),
         au=active.astype(int).tolist(),
         au_probabilities=None if au_probabilities is None else _rounded(au_probabilities),
+    )
+
+
+def _recogniser(
+    network: AuGatDsi, index: ClipSet, clips: ClipTensors, plan: Plan, trained: _Training
+) -> dict[str, Any]:
+    """Describe the trained model; its temperature comes from validation clips, never tested ones.
+
+    Their subjects chose its epoch, too, so that it looks slightly better there than it is.
+    """
+    found = None
+    if trained.validation is not None:
+        validation = clips.subset(torch.from_numpy(trained.validation))
+        logits = predict(network, validation, trained.epoch.prior_weight).emotion.numpy()
+        subjects = len(np.unique(index.subject[trained.validation]))
+        found = calibration(logits, validation.emotion.numpy(), subjects)
+    return recogniser_facts(
+        made_by="train",
+        network=plan.network,
+        priors=plan.shared_priors(),
+        prior_weight=trained.epoch.prior_weight,
+        config_hash=plan.plan_hash(),
+        manifests=[
+            store.manifest
+            for store in index.stores
+            if store.manifest.partition in index.partition[trained.rows]
+        ],
+        calibration=found,
     )
 
 

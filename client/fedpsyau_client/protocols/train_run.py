@@ -16,6 +16,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from fedpsyau_client.prediction.recogniser_file import RECOGNISER
 from fedpsyau_client.protocols.fold_result import FoldResult
 from fedpsyau_client.protocols.fold_training import TrainedFold
 from fedpsyau_client.protocols.folds import Fold
@@ -80,6 +81,7 @@ class TrainRun(PlannedRun[Plan]):
                     self.path / "models" / f"{number:04d}.safetensors",
                     fold.model,
                     {
+                        RECOGNISER: fold.recogniser,
                         "fold": fold.result.name,
                         "plan": self.plan.as_dict(),
                         "synthetic": any(part.synthetic for part in self.plan.data),

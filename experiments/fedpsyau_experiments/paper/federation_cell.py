@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedpsyau_client.local_training.evaluation import held_out_classes
+from fedpsyau_client.local_training.evaluation import held_out_logits
 from fedpsyau_client.local_training.site import derived_seed
 from fedpsyau_client.local_training.site_clips import divide_clips, divide_rows
 from fedpsyau_client.store.feature_store import open_feature_store
@@ -90,7 +90,7 @@ def _by_subject(
     load_state_arrays(network, state_arrays(network) | _last_model(run, settings, site))
     rounds = settings.rounds.rounds
     rho = epochs_of_round(rounds, rounds, settings.training)[-1].prior_weight
-    predicted = held_out_classes(network, clips, settings, rho)
+    predicted = held_out_logits(network, clips, settings, rho).argmax(axis=1)
     subjects, number = np.unique(store.clips.subject[rows.held_out], return_inverse=True)
     counts = confusion_matrices(
         rows.label[rows.held_out],

@@ -15,6 +15,7 @@ import torch
 from html_reading import check_form, read_page
 from sklearn import metrics as sk
 
+from fedpsyau_client.prediction.recogniser_file import FEWEST_CLIPS, read_recogniser
 from fedpsyau_client.protocols.clip_set import open_clip_set
 from fedpsyau_client.protocols.fold_training import train_fold
 from fedpsyau_client.protocols.fold_workers import run_folds
@@ -35,6 +36,8 @@ from fedpsyau_model.errors import (
 )
 from fedpsyau_model.network import build_network
 from fedpsyau_model.settings import FederationSettings, NetworkSettings
+from fedpsyau_model.temperature import class_probabilities
+from fedpsyau_model.training import predict
 
 FOLDS = 3
 
@@ -269,7 +272,9 @@ def test_nothing_of_the_test_clips_reaches_the_model(
 def test_the_best_epoch_on_held_out_training_subjects_is_tested(
     finished: RunSummary, twin: Path, tmp_path: Path
 ) -> None:
-    asked = options(twin, tmp_path / "run", protocol="holdout", select="validation", epochs=2)
+    asked = options(
+        twin, tmp_path / "run", protocol="holdout", select="validation", epochs=2, keep_models=True
+    )
     (result,) = train_protocol(asked).results
     scores = result.validation_uf1
     assert scores is not None
@@ -279,6 +284,28 @@ def test_the_best_epoch_on_held_out_training_subjects_is_tested(
     index = open_clip_set(twin, ["dfme_c1"], "three")
     assert result.train_clips < len(index) - len(result.clip)
     assert result.train_subjects < 8 - len(set(result.subject))
+    # Its model can be asked about a video. The clips between trained and tested ones, here too few
+    # for a temperature, are those that it would be calibrated on.
+    left = len(index) - len(result.clip) - result.train_clips
+    calibrated = read_recogniser(tmp_path / "run" / "models" / "0001.safetensors").facts.calibration
+    assert (calibrated is None) == (left < FEWEST_CLIPS)
+    assert calibrated is None or calibrated.clips == left
+
+
+def test_a_kept_model_answers_as_in_its_fold(finished: RunSummary, twin: Path) -> None:
+    """Read back as `fedpsyau predict` reads it; nothing was set aside, so it has no temperature."""
+    recogniser = read_recogniser(finished.path / "models" / "0001.safetensors")
+    facts, (fold, *_) = recogniser.facts, finished.results
+    assert facts.calibration is None
+    assert facts.synthetic
+    assert facts.config_hash == finished.plan.plan_hash()
+    assert [each.partition for each in facts.trained_on] == ["dfme_c1"]
+    index = open_clip_set(twin, ["dfme_c1"], "three")
+    rows = torch.from_numpy(np.flatnonzero(np.isin(index.clip, fold.clip)))
+    logits = predict(recogniser.network, index.tensors().subset(rows), facts.prior_weight)
+    np.testing.assert_allclose(
+        class_probabilities(logits.emotion.numpy(), 1.0), fold.probabilities, atol=2e-6
+    )
 
 
 def test_training_starts_from_a_checkpoint(twin: Path, tmp_path: Path) -> None:

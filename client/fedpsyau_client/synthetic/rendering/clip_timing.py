@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ClipTiming", "draw_timing"]
+__all__ = ["ClipTiming", "draw_timing", "with_rest"]
 
 #: Share of the movement that is left at the offset.
 _LEFT_OVER: Final = (0.05, 0.35)
@@ -39,6 +39,20 @@ def draw_timing(frames: int, generator: np.random.Generator) -> ClipTiming:
     fall = np.clip((frame - apex) / max(frames - 1 - apex, 1), 0, 1)
     strength = _smooth_step(rise) * (1 - (1 - left_over) * _smooth_step(fall))
     return ClipTiming(apex, strength, frame / apex)
+
+
+def with_rest(timing: ClipTiming, before: int, after: int) -> ClipTiming:
+    """Let the face rest for `before` frames, and come back to rest within `after` frames.
+
+    The head's motion begins with the movement and goes on at its pace to the end.
+    """
+    fading = timing.strength[-1] * (1 - np.arange(1, after + 1) / max(after, 1))
+    pace = np.arange(1, after + 1) / timing.apex
+    return ClipTiming(
+        before + timing.apex,
+        np.concatenate([np.zeros(before), timing.strength, fading]),
+        np.concatenate([np.zeros(before), timing.drift, timing.drift[-1] + pace]),
+    )
 
 
 def _smooth_step(share: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -95,8 +95,12 @@ def render_clips(
     seed: int,
     frames_per_clip: int = _FEWEST_FRAMES,
     difficulty: Difficulty = RENDERED,
+    adapt: Callable[[ClipTiming], ClipTiming] = lambda timing: timing,
 ) -> Iterator[RenderedClip]:
-    """Render the clips of the site `name` one after the other."""
+    """Render the clips of the site `name` one after the other.
+
+    adapt: changes the course that was drawn for a clip.
+    """
     who = drawn.labels.subject
 
     def generators(purpose: Purpose, count: int) -> list[np.random.Generator]:
@@ -115,7 +119,7 @@ def render_clips(
         head = shape_head(photograph, drawn.subjects.points[subject])
         texture = skin(photograph.image, look, of_subject[subject])
         for clip in clips:
-            timing = draw_timing(frames_per_clip, of_clip[clip])
+            timing = adapt(draw_timing(frames_per_clip, of_clip[clip]))
             pose = draw_pose(of_clip[clip])
             motion = motion_of_clip(head, draws.part(slice(clip, clip + 1)), pose)
             frames = render_frames(texture, motion, timing, camera, of_clip[clip])
