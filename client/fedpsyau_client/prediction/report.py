@@ -84,7 +84,12 @@ def _facts(prediction: Prediction) -> list[tuple[str, str]]:
             f"{video.frames} frames, numbers {video.first_frame} to {video.last_frame}, "
             f"{video.width} x {video.height} pixels{speed}",
         ),
-        ("spotting", _spotting(prediction)),
+        (
+            "spotting",
+            f"windows: {prediction.windows}, without a face: {prediction.windows_without_face}"
+            if prediction.windows
+            else "none: onset and apex were given",
+        ),
         ("optical flow", model.flow),
         ("model, SHA-256", model.sha256),
         ("made by", f"{model.made_by}, fedpsyau {model.fedpsyau_version}"),
@@ -92,13 +97,6 @@ def _facts(prediction: Prediction) -> list[tuple[str, str]]:
         ("training data, SHA-256", ", ".join(model.data_hashes)),
         ("synthetic training data", "yes" if model.synthetic else "no"),
     ]
-
-
-def _spotting(prediction: Prediction) -> str:
-    if not prediction.windows:
-        return "none: onset and apex were given"
-    blind = prediction.windows_without_face
-    return f"windows: {prediction.windows}, of them without a usable face: {blind}"
 
 
 def _data_uri(png: bytes) -> str:
