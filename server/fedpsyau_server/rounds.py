@@ -189,6 +189,7 @@ class RoundLoop:
             run_id=self._folder.config.run_id,
             round=number,
             rounds=self._settings.rounds.rounds,
+            sites=len(sent),
             all_clips=all_clips,
         )
         return {
@@ -282,9 +283,12 @@ def _site_record(report: TrainingReport, norm: float) -> dict[str, Any]:
         exclude={"partition", "run_id", "round", "confusion_received", "confusion_trained"}
     )
     for name in ("received", "trained"):
-        cells = np.array(getattr(report, f"confusion_{name}"))
+        cells = getattr(report, f"confusion_{name}")
+        if cells is None:  # the site's policy keeps it back
+            record[name] = {"confusion": None, "uf1": None, "uar": None}
+            continue
         side = round(len(cells) ** 0.5)
-        confusion = cells.reshape(side, side)
+        confusion = np.array(cells).reshape(side, side)
         record[name] = {
             "confusion": confusion.tolist(),
             "uf1": _number(uf1(confusion)),

@@ -111,7 +111,7 @@ def link_to(grid: Grid, events: list[tuple[str, dict[str, Any]]], keys: bool) ->
 
 
 def order() -> Order:
-    return Order(TrainingOrder(run_id="run", round=1, rounds=2, all_clips=20), b"model")
+    return Order(TrainingOrder(run_id="run", round=1, rounds=2, sites=2, all_clips=20), b"model")
 
 
 def test_a_key_that_belongs_to_another_name_is_dismissed(

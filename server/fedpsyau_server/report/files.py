@@ -13,7 +13,7 @@ from fedpsyau_model.file_content import csv_text, png_bytes
 from fedpsyau_server.report.plots import plot_confusion, plot_curves, plot_losses
 from fedpsyau_server.report.rows import Row, round_rows, site_rows, summary_rows
 from fedpsyau_server.report.tables import RunTables, Scores, read_tables
-from fedpsyau_server.report.terminal import SCORE_COLUMNS, notes, number, title
+from fedpsyau_server.report.terminal import SCORE_COLUMNS, notes, score_cells, title
 from fedpsyau_server.run_folder import RunFolder
 
 
@@ -165,6 +165,6 @@ def _page_row(row: Row, mark: str) -> str:
     cells = [
         f"{mark}{row['site']}{mark}",
         *("–" if count is None else str(count) for count in counts),
-        *(number(row[key]) for key, _ in SCORE_COLUMNS),
+        *score_cells(row),
     ]
     return f"| {' | '.join(cells)} |"

@@ -250,6 +250,7 @@ def _site_loss(each: Round, site: str) -> float | None:
     return None if reply is None else reply.losses["loss_total"]
 
 
-def _mean_loss(each: Round, name: str) -> float:
+def _mean_loss(each: Round, name: str) -> float | None:
     losses = [reply.losses[name] for reply in each.replies.values()]
-    return math.fsum(losses) / len(losses)
+    shared = [loss for loss in losses if loss is not None]
+    return math.fsum(shared) / len(shared) if shared else None
