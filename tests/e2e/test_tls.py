@@ -209,7 +209,7 @@ def preflight(federation: Federation, site: str) -> tuple[int, dict[str, bool | 
 def test_preflight(refusals: Federation) -> None:
     code, found = preflight(refusals, "dfme_c3")
     assert code == 0, found
-    assert len(found) == 11
+    assert len(found) == 13
     assert set(found.values()) == {True}
     assert not (refusals.folder / "state-preflight").exists()
     code, found = preflight(refusals, "nobody")

@@ -21,8 +21,10 @@ from packaging.requirements import Requirement
 from fedpsyau_client.connection.front_door import require_transport
 from fedpsyau_client.connection.key_probe import key_is_known
 from fedpsyau_client.connection.site_kit import SiteKit, opened_kit
-from fedpsyau_client.connection.taking_part import key_refusal, protection
+from fedpsyau_client.connection.taking_part import key_refusal, policy_in_force, protection
 from fedpsyau_client.local_training.site import require_device
+from fedpsyau_client.local_training.site_state import audit_folder
+from fedpsyau_client.oversight.audit_reading import verified
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_model import __version__
@@ -65,9 +67,11 @@ def preflight(kit: Path | None, flags: Mapping[str, Any]) -> Iterator[Finding]:
             ("packages", "", _packages),
             ("kit", "", site.open_kit),
             ("settings", "kit", site.read_settings),
+            ("policy", "settings", site.policy),
             ("device", "settings", site.device),
             ("data", "settings", site.data),
             ("state", "settings", site.state),
+            ("audit log", "state", site.audit_log),
             ("protection", "settings", site.protection),
             ("server", "protection", site.server),
             ("handshake", "server", site.handshake),
@@ -105,6 +109,17 @@ class _Site:
         self._settings = load_settings(ClientSettings, file, self._flags)
         return f"site {self._settings.partition}, server {self._settings.superlink}"
 
+    def policy(self) -> str:
+        policy, file = policy_in_force(self._settings, self._kit)
+        if file is None:
+            return "none: whatever the server proposes is taken (`fedpsyau-client policy init`)"
+        pinned = (policy.agreement_hash or "any")[:12]
+        return (
+            f"{file}: settings {pinned}, at least {policy.min_sites} sites, at most "
+            f"{policy.max_rounds or 'any number of'} rounds, out may go "
+            f"{', '.join(policy.metrics) or 'nothing'} beside the model and numbers of clips"
+        )
+
     def device(self) -> str:
         require_device(self._settings.device)
         return self._settings.device
@@ -129,6 +144,10 @@ class _Site:
                 f"{_ROOM / 2**20:.0f} for its models and logs. Free some, or give another --state."
             )
         return f"{folder}, {free / 2**30:.1f} GiB free"
+
+    def audit_log(self) -> str:
+        folder = audit_folder(self._settings.state / self._settings.partition)
+        return verified(folder) if folder.exists() else "none yet; it begins with the first start"
 
     def protection(self) -> str:
         return protection(self._settings, self._kit)

@@ -33,6 +33,10 @@ def preflight_command(
     state: Annotated[
         Path | None, typer.Option(help="Folder for this site's own models. [default: state]")
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="The policy.toml to check. [default: the one in the kit's folder]"),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="Where the network runs: cpu or cuda:N. [default: cpu]")
     ] = None,
@@ -50,6 +54,7 @@ def preflight_command(
         "superlink": superlink,
         "state": state,
         "device": device,
+        "policy": policy,
         "kit": kit,
     }
     first_code = 0

@@ -13,6 +13,10 @@ from fedpsyau_model.exchange import Tensors, unpack_tensors, without_others
 __all__ = ["ExpectedModel"]
 
 
+#: Characters of a tensor's name that a message shows.
+_LONGEST_NAME = 100
+
+
 class ExpectedModel(dict[str, tuple[tuple[int, ...], np.dtype]]):
     """Shape and type of every tensor that travels, by name; no other ever leaves the site."""
 
@@ -64,5 +68,6 @@ class ExpectedModel(dict[str, tuple[tuple[int, ...], np.dtype]]):
 
 
 def _some(names: Collection[str]) -> str:
-    shown = ", ".join(ascii(name[:80]) for name in sorted(names)[:3])
+    first = [name if name.isprintable() else ascii(name) for name in sorted(names)[:3]]
+    shown = ", ".join(name[:_LONGEST_NAME] for name in first)
     return shown + (" and more" if len(names) > 3 else "") or "none"
