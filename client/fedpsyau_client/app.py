@@ -11,13 +11,14 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.error import Error
 from flwr.clientapp import ClientApp
 
-from fedpsyau_client.local_training.site import Site, proposed_agreement
+from fedpsyau_client.local_training.site import proposed_agreement
+from fedpsyau_client.local_training.site_state import SiteState
 from fedpsyau_client.oversight.audit_log import AuditLog
 from fedpsyau_client.oversight.bundle import require_no_code
 from fedpsyau_client.oversight.message_facts import MessageFacts, message_facts
@@ -54,6 +55,7 @@ from fedpsyau_model.exchange import (
     Introduction,
     MalformedMessageError,
     TrainingOrder,
+    TrainingReport,
 )
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,22 @@ _ABOUT_THE_MESSAGE = (
 )
 
 
+class Participant(Protocol):
+    """What answers for a site: the `Site`, or who only asks."""
+
+    partition: str
+    state: SiteState
+
+    def introduce(self, hello: Hello, unwilling: str = "") -> Introduction:
+        """See Site."""
+
+    def require(self, order: TrainingOrder, model: bytes) -> None:
+        """See Site."""
+
+    def train(self, order: TrainingOrder, model: bytes) -> tuple[TrainingReport, bytes]:
+        """See Site."""
+
+
 @dataclass
 class _Decision:
     """Why a message is refused; empty while it is not."""
@@ -90,7 +108,7 @@ class SiteApp:
     not take part, by the last thing that the server asked for.
     """
 
-    def __init__(self, site: Site, policy: Policy, audit: AuditLog) -> None:
+    def __init__(self, site: Participant, policy: Policy, audit: AuditLog) -> None:
         self._site = site
         self._policy = policy
         self._audit = audit

@@ -171,7 +171,7 @@ def test_init_with_less(tmp_path: Path) -> None:
 def test_init_from_what_the_server_proposed(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "a"
     options = ("--proposed", "--partition", "a", "--state", tmp_path / "state")
-    with pytest.raises(SettingsError, match="--closed"):
+    with pytest.raises(SettingsError, match="--greet"):
         run("init", *options, "--out", tmp_path / "policy.toml")
     folder.mkdir(parents=True)
     proposal = hello(SETTINGS, "run").model_dump() | {"agreement": SETTINGS.agreement()}

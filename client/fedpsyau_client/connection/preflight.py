@@ -1,7 +1,7 @@
 """Everything that can be found out before a site takes part, one finding a line.
 
-Nothing is changed, here or at the server. The server's fedpsyau version and its settings are
-compared when the site joins, because only then does the server say them.
+Nothing is changed, here or at the server, unless the server's greeting is to be heard: only there
+does it say its fedpsyau version and what it proposes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from fedpsyau_client.connection.front_door import require_transport
+from fedpsyau_client.connection.inquiry import heard_greeting
 from fedpsyau_client.connection.key_probe import key_is_known
 from fedpsyau_client.connection.site_kit import SiteKit, opened_kit
 from fedpsyau_client.connection.taking_part import key_refusal, policy_in_force, protection
@@ -54,10 +55,13 @@ class Finding:
     exit_code: int = 0
 
 
-def preflight(kit: Path | None, flags: Mapping[str, Any]) -> Iterator[Finding]:
+def preflight(
+    kit: Path | None, flags: Mapping[str, Any], *, greet: bool = False
+) -> Iterator[Finding]:
     """Make all checks of a site, in the order in which a client would stumble.
 
     kit: folder or archive, or None for a client without one. flags: the client's settings by key.
+    greet: whether to hear the server's greeting, too, which the server and the audit log note.
     """
     with ExitStack() as stack:
         site = _Site(kit, flags, stack)
@@ -76,7 +80,11 @@ def preflight(kit: Path | None, flags: Mapping[str, Any]) -> Iterator[Finding]:
             ("server", "protection", site.server),
             ("handshake", "server", site.handshake),
             ("key and clock", "handshake", site.key),
+            ("server version and proposal", "key and clock", site.greeting),
         ):
+            if check == site.greeting and not greet:
+                yield Finding(name, None, "not asked for; --greet hears the server's greeting")
+                continue
             if premise and premise not in passed:
                 yield Finding(name, None, f"not checked, because {premise} is not ok")
                 continue
@@ -185,6 +193,15 @@ class _Site:
         if not known:
             raise key_refusal(address, self._settings.partition)
         return "the server knows this site's key, and the clocks agree"
+
+    def greeting(self) -> str:
+        policy, file = policy_in_force(self._settings, self._kit)
+        hello = heard_greeting(self._settings, self._kit, policy)
+        return (
+            f"fedpsyau {hello.version} there, too; settings {hello.agreement_hash[:12]}, "
+            f"{hello.rounds} rounds, at least {hello.min_sites} sites"
+            + (", as the policy allows" if file else "")
+        )
 
 
 def _python() -> str:

@@ -50,9 +50,9 @@ def read_proposal(file: Path) -> tuple[dict[str, Any], int, int]:
         hello = Hello.from_values(values | {"agreement": json.dumps(agreement)})
     except FileNotFoundError:
         raise SettingsError(
-            f"No server has proposed anything to this site yet: there is no {file}. Start the "
-            "client once with the policy of `fedpsyau-client policy init --closed`, which hears "
-            "the proposal and refuses it; or give the settings' file with --config."
+            f"No server has proposed anything to this site yet: there is no {file}. "
+            "`fedpsyau-client preflight --greet` hears a proposal without taking part; or give the "
+            "settings' file with --config."
         ) from None
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise SettingsError(f"The proposal {file} cannot be read: {error}.") from None
