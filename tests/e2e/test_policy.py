@@ -42,6 +42,7 @@ def client(*arguments: object, code: int = 0) -> str:
     return finished.stdout + finished.stderr
 
 
+@pytest.mark.slow
 def test_a_policy_from_the_first_proposal_to_the_last_round(
     new_federation: Callable[..., Federation],
 ) -> None:

@@ -122,6 +122,6 @@ def _require_next(content: dict[str, Any], end: ChainEnd, place: str) -> None:
 def _broken(what: str) -> AuditChainError:
     return AuditChainError(
         f"The audit log is not what was written: {what}. A line was changed, taken out or put in. "
-        "Keep the folder as it is for whoever looks into it; a client starts again once it has been "
-        "moved elsewhere."
+        "Keep the folder as it is for whoever looks into it; a client starts again once it has "
+        "been moved elsewhere."
     )
