@@ -221,7 +221,8 @@ class FlowerLink:
     def _admit(self, node: int, message: Message) -> None:
         if message.has_error():
             if message.error.code == BundleRefusedError.exit_code:
-                self._on_event("refused", site="unknown", reason=_BUNDLE_REFUSED)
+                name = self._nodes[node].name if node in self._nodes else ""
+                self._on_event("refused", site=name or "unknown", reason=_BUNDLE_REFUSED)
                 return
             self._greeted.pop(node, None)  # greeted again if it is still there at the next look
             return

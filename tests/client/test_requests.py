@@ -92,18 +92,26 @@ class Asked:
         return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.fixture
-def new_site(data: Path, tmp_path: Path) -> Iterator[Callable[..., Asked]]:
+@pytest.fixture(scope="module")
+def opened(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One site for all, as loading it takes a while; what came before makes no difference."""
+    state = tmp_path_factory.mktemp("state")
     settings = ClientSettings.model_validate(
-        {"partition": PARTITION, "data": data, "state": tmp_path / "state", "threads": 1}
+        {"partition": PARTITION, "data": data, "state": state, "threads": 1}
     )
     with Site.open(settings) as site:
+        yield site
 
-        def make(**policy: Any) -> Asked:
-            keys = {key.replace("_", "-"): value for key, value in policy.items()}
-            return Asked(site, tmp_path / "audit", Policy.model_validate(keys))
 
-        yield make
+@pytest.fixture
+def new_site(opened: Site, tmp_path: Path) -> Callable[..., Asked]:
+    opened.state.personal_model.unlink(missing_ok=True)
+
+    def make(**policy: Any) -> Asked:
+        keys = {key.replace("_", "-"): value for key, value in policy.items()}
+        return Asked(opened, tmp_path / "audit", Policy.model_validate(keys))
+
+    return make
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from processes import Federation, run, wait_until
 
+from fedpsyau_model.addresses import answers
 from fedpsyau_model.errors import (
     AuditChainError,
     AuditLogError,
@@ -169,7 +170,8 @@ def test_code_in_the_bundle(new_federation: Callable[..., Federation]) -> None:
         *("-c", PRETENDER, folder, "--config", config, "--listen", federation.address),
         *("--runs", federation.folder / "runs", "--run", "test", "--sites", "dfme_c1"),
     )
-    site = federation.start_site("dfme_c1", "--connect-seconds", 8)
+    wait_until(lambda: answers(federation.address), 120, "the server's port")
+    site = federation.start_site("dfme_c1", "--connect-seconds", 20)
     wait_until(
         lambda: "it holds 'helper/__init__.py'" in federation.log("dfme_c1"), 240, "the refusal"
     )
