@@ -171,7 +171,7 @@ def test_code_in_the_bundle(new_federation: Callable[..., Federation]) -> None:
         *("--runs", federation.folder / "runs", "--run", "test", "--sites", "dfme_c1"),
     )
     wait_until(lambda: answers(federation.address), 120, "the server's port")
-    site = federation.start_site("dfme_c1", "--connect-seconds", 20)
+    site = federation.start_site("dfme_c1", "--connect-seconds", 40)
     wait_until(
         lambda: "it holds 'helper/__init__.py'" in federation.log("dfme_c1"), 240, "the refusal"
     )

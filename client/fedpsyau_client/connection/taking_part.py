@@ -17,6 +17,7 @@ from fedpsyau_client.oversight.policy import Policy, read_policy
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_model.addresses import answers, require_protected
 from fedpsyau_model.errors import (
+    BundleRefusedError,
     FedPsyAUError,
     KeyInUseError,
     KeyRefusedError,
@@ -110,7 +111,12 @@ def _answer_until_dismissed(
     app: SiteApp, supernode: SuperNode, settings: ClientSettings, kit: SiteKit | None
 ) -> Dismissal:
     pause = FIRST_TASK_POLL
+    wanted = time.monotonic()
     while app.dismissal is None:
+        if not isinstance(app.refusal, BundleRefusedError):
+            wanted = time.monotonic()
+        elif time.monotonic() - wanted > settings.connect_seconds:
+            raise app.refusal  # and no run without code has come
         if supernode.keep_alive():
             _wait_for_server(settings, kit)
             _require_place(supernode, settings)
