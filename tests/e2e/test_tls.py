@@ -203,6 +203,7 @@ def preflight(
         *("preflight", "--json", "--data", federation.data, *more),
         *("--kit", federation.folder / "kit" / "kits" / f"{site}.tar.gz"),
         *("--state", federation.folder / "state-preflight"),
+        timeout=300,
     )
     findings = [json.loads(line) for line in finished.stdout.splitlines()]
     return finished.returncode, {each["check"]: each["ok"] for each in findings}
