@@ -405,6 +405,36 @@ class VideoWriteError(FedPsyAUError):
     exit_code = 114
 
 
+class PolicyRefusedError(FedPsyAUError):
+    """The server asks for something that this site's policy does not allow."""
+
+    exit_code = 120
+
+
+class BundleRefusedError(FedPsyAUError):
+    """The server's run brings a bundle that carries code."""
+
+    exit_code = 121
+
+
+class RequestRefusedError(FedPsyAUError):
+    """The server's request makes no sense: its size, its numbers or its round."""
+
+    exit_code = 122
+
+
+class AuditLogError(FedPsyAUError):
+    """The audit log cannot be written, so nothing may leave the site."""
+
+    exit_code = 123
+
+
+class AuditChainError(FedPsyAUError):
+    """The audit log is not what was written: a line was changed, taken out or put in."""
+
+    exit_code = 124
+
+
 #: Exit code of a command that was stopped with Ctrl-C or SIGTERM before it was done.
 INTERRUPTED = 130
 

@@ -3,26 +3,26 @@
 Server and sites agree on this file and on nothing else. A message is one pydantic model of plain
 values below and, where a model travels, one byte string of named tensors (safetensors). A key that
 is not listed here is refused on both sides, so nothing but weights, counts, losses and the words
-of a refusal can leave a site (design section 7).
+of a refusal can leave a site (design section 7). Some parts of a report a site may keep to itself.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Literal, Self, TypeVar
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedpsyau_model import __version__
 from fedpsyau_model.errors import FedPsyAUError
 from fedpsyau_model.settings import FederationSettings, agreement_differences
 
 #: Raised by one whenever a message changes in a way that the other side must know.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: Names of the two records of a message: plain values, and the model's bytes.
 VALUES_RECORD = "values"
@@ -46,8 +46,11 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def to_values(self) -> dict[str, Any]:
-        """The message as a flat dictionary of str, int, float, bool and lists of them."""
-        return self.model_dump()
+        """The message as a flat dictionary of str, int, float, bool and lists of them.
+
+        What the sender keeps to itself is left out: a record has no word for nothing.
+        """
+        return self.model_dump(exclude_none=True)
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
@@ -58,7 +61,9 @@ class _Message(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            keys = sorted({".".join(str(part) for part in p["loc"]) for p in error.errors()})
+            keys = sorted(
+                {".".join(map(str, each["loc"])) or each["msg"] for each in error.errors()}
+            )
             raise MalformedMessageError(
                 f"A {cls.__name__} message does not follow schema version {SCHEMA_VERSION}: "
                 f"wrong or missing {', '.join(keys)}."
@@ -73,6 +78,8 @@ class Hello(_Message):
     schema_version: int
     agreement: str = Field(description="JSON of FederationSettings.agreement()")
     agreement_hash: str
+    rounds: int = Field(ge=1, description="rounds that the run is to have")
+    min_sites: int = Field(ge=1, description="valid replies without which no round counts")
 
 
 class Introduction(_Message):
@@ -108,14 +115,27 @@ class TrainingOrder(_Message):
     run_id: str
     round: int = Field(ge=1)
     rounds: int = Field(ge=1)
+    sites: int = Field(ge=1, description="sites that this round's orders go to")
     all_clips: int = Field(ge=0, description="training clips of all sites whose models count")
+
+
+#: What a site may keep to itself in a report.
+OptionalPart = Literal["confusion", "losses", "seconds"]
+
+#: The keys of each such part; they are there together or not at all.
+OPTIONAL_PARTS: Final[Mapping[OptionalPart, tuple[str, ...]]] = {
+    "confusion": ("confusion_received", "confusion_trained"),
+    "losses": ("loss_total", "loss_emotion", "loss_au", "loss_au_aux", "loss_proximal"),
+    "seconds": ("train_seconds",),
+}
 
 
 class TrainingReport(_Message):
     """A site's answer to `TrainingOrder`, next to its trained model.
 
     Confusion matrices are row-major, rows the true class, from the site's held-out subjects:
-    of the received model before training, and of the trained one.
+    of the received model before training, and of the trained one. A part of OPTIONAL_PARTS that
+    the site keeps to itself is None.
     """
 
     partition: str
@@ -123,18 +143,36 @@ class TrainingReport(_Message):
     round: int = Field(ge=1)
     train_clips: int = Field(ge=1)
     test_clips: int = Field(ge=0)
-    confusion_received: list[int]
-    confusion_trained: list[int]
-    loss_total: float
-    loss_emotion: float
-    loss_au: float
-    loss_au_aux: float
-    loss_proximal: float
+    confusion_received: list[int] | None = None
+    confusion_trained: list[int] | None = None
+    loss_total: float | None = None
+    loss_emotion: float | None = None
+    loss_au: float | None = None
+    loss_au_aux: float | None = None
+    loss_proximal: float | None = None
     fisher_trace: float = Field(ge=0, description="fedas: weight of the model; else 0")
     theta: float = Field(
         ge=0, le=1, description="theta = auto: weight of the own model from now on; else 0"
     )
-    train_seconds: float = Field(ge=0)
+    train_seconds: float | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _has_whole_parts(self) -> Self:
+        for part, keys in OPTIONAL_PARTS.items():
+            if len({getattr(self, key) is None for key in keys}) > 1:
+                raise ValueError(f"{part} is there in part only")
+        return self
+
+    @property
+    def kept_back(self) -> tuple[OptionalPart, ...]:
+        """Parts that the site keeps to itself."""
+        return tuple(
+            part for part, keys in OPTIONAL_PARTS.items() if getattr(self, keys[0]) is None
+        )
+
+    def without(self, parts: Collection[OptionalPart]) -> Self:
+        """Leave some of the optional parts out."""
+        return self.model_copy(update={key: None for part in parts for key in OPTIONAL_PARTS[part]})
 
 
 Message = TypeVar("Message", bound=_Message)
@@ -148,6 +186,8 @@ def hello(settings: FederationSettings, run_id: str) -> Hello:
         schema_version=SCHEMA_VERSION,
         agreement=json.dumps(settings.agreement(), sort_keys=True),
         agreement_hash=settings.agreement_hash(),
+        rounds=settings.rounds.rounds,
+        min_sites=min(settings.rounds.min_sites, len(settings.server.sites)),
     )
 
 

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from flwr.cli.supernode.register import try_load_public_key
 
 from fedpsyau_client.connection.site_kit import opened_kit
+from fedpsyau_client.connection.taking_part import policy_in_force
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_model.certificates import read_certificate, require_valid_dates
 from fedpsyau_model.errors import (
@@ -132,6 +133,19 @@ def test_a_kit_needs_nothing_else(folder: Path, kit: Path, form: str) -> None:
     assert unpacked.exists() == (form == "folder")
     assert "`fedpsyau-client --kit ." in (kit / "README.md").read_text()
     assert "{" not in (kit / "README.md").read_text()
+
+
+def test_the_policy_in_an_unpacked_kit_is_found(folder: Path, kit: Path, tmp_path: Path) -> None:
+    archive = folder / "kits" / "a.tar.gz"
+    own = tmp_path / "own.toml"
+    own.write_text("max-rounds = 3")
+    (kit / "policy.toml").write_text("max-rounds = 4")
+    found = []
+    for path, flags in ((archive, {}), (kit, {}), (kit, {"policy": own})):
+        with opened_kit(path) as opened:
+            settings = load_settings(ClientSettings, opened.settings, flags, environment={})
+            found.append(policy_in_force(settings, opened)[0].max_rounds)
+    assert found == [None, 4, 3]
 
 
 def test_adding_a_site_keeps_all_else(folder: Path) -> None:
@@ -301,7 +315,7 @@ def test_a_certificate_that_is_none(kit: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a/evil.sh", "../../client.toml.bak", "/etc/passwd", "a/site.key.pub"]
+    "name", ["a/evil.sh", "a/policy.toml", "../../client.toml.bak", "/etc/passwd", "a/site.key.pub"]
 )
 def test_archives_with_anything_else_are_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "kit.tar.gz"

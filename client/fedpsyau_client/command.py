@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from fedpsyau_client.connection.preflight_command import preflight_command
+from fedpsyau_client.oversight.audit_command import audit_command
+from fedpsyau_client.oversight.policy_command import policy_app
 from fedpsyau_model.command_line import (
     log_format_option,
     new_app,
@@ -23,6 +25,8 @@ app = new_app("Join a federation as one site. Nothing but weights and counts lea
 
 
 app.command("preflight")(preflight_command)
+app.command("audit")(audit_command)
+app.add_typer(policy_app, name="policy")
 
 
 @app.callback(invoke_without_command=True)
@@ -69,6 +73,13 @@ def join(
         Path | None,
         typer.Option(help="The federation.toml that this site has agreed to; another is refused."),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            help="The policy.toml that says what the server may ask for. "
+            "[default: the one in the kit's folder, if there is one]"
+        ),
+    ] = None,
     connect_seconds: Annotated[
         float | None,
         typer.Option(help="How long to try a server that was never there. [default: 120]"),
@@ -106,6 +117,7 @@ def join(
                 "device": device,
                 "threads": threads,
                 "connect-seconds": connect_seconds,
+                "policy": policy,
                 "kit": kit,
                 "insecure": insecure or None,
             },

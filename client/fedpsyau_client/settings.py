@@ -22,6 +22,9 @@ class ClientSettings(Settings):
     priors: Path | None = Field(
         None, description="This site's own priors file, for federations that let sites use theirs."
     )
+    policy: Path | None = Field(
+        None, description="What the server may ask this site for; the kit folder's policy.toml."
+    )
     superlink: Address = Field("127.0.0.1:9092", description="Address of the server.")
     device: str = Field("cpu", description="Where the network runs: cpu or cuda:N.")
     threads: int = Field(0, ge=0, description="CPU threads of the network; 0 leaves it to torch.")

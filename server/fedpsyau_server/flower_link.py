@@ -15,6 +15,7 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedpsyau_model.errors import BundleRefusedError
 from fedpsyau_model.exchange import (
     DISMISS,
     HELLO,
@@ -46,6 +47,14 @@ LAST_GREETING_PAUSE = 60.0
 
 #: Flower's own serialisation is not used: the one array holds safetensors bytes as they are.
 _PACKED = "safetensors"
+
+
+#: Told of a site that will not answer any message of this run.
+_BUNDLE_REFUSED = (
+    "A site refuses this run, because the bundle that it brings carries code (exit code "
+    f"{BundleRefusedError.exit_code} at the site, whose log has the bundle's hash). Install "
+    "fedpsyau-server anew: its bundle holds none."
+)
 
 
 @dataclass(frozen=True)
@@ -308,6 +317,10 @@ class FlowerLink:
             self._greeted.pop(node, None)  # greeted again if it is still there at the next look
             return
         if _failed(answer):
+            if answer.message and answer.message.error.code == BundleRefusedError.exit_code:
+                name = self._nodes[node].name if node in self._nodes else ""
+                self._on_event("refused", site=name or "unknown", reason=_BUNDLE_REFUSED)
+                return
             self._greet_later(node, answer)
             return
         self._setbacks.pop(node, None)

@@ -118,8 +118,8 @@ class Roster:
         if not problem:
             return None
         return Dismissal(
-            reason=f"Server and {introduction.partition} do not agree on {problem}. Install the "
-            "same fedpsyau version and use the same federation.toml on both sides.",
+            reason=f"Server and {introduction.partition} do not agree on {problem}. Both sides "
+            "need the same fedpsyau version and the same settings.",
             exit_code=JoinRefusedError.exit_code,
         )
 

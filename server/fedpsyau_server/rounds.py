@@ -266,7 +266,7 @@ class RoundLoop:
     ) -> int:
         """Send orders to the sites `asked` and take what comes; returns how many answered."""
         replies = 0
-        orders = self._orders(number, asked)
+        orders = self._orders(number, asked, len(sent))
         for reply in self._link.exchange(orders, seconds):
             replies += 1
             self._take(number, reply, orders[reply.site], sent[reply.site], collected)
@@ -309,8 +309,11 @@ class RoundLoop:
             f"Go on from round {number - 1} with --resume once the sites are well."
         )
 
-    def _orders(self, number: int, sent: Mapping[str, Model]) -> dict[str, Order]:
-        """Orders of a round; where sites choose theta, with the mean of the others' models."""
+    def _orders(self, number: int, asked: Mapping[str, Model], sites: int) -> dict[str, Order]:
+        """Orders to the sites asked; where they choose theta, with the mean of the others' models.
+
+        sites: how many take part in the round, be they asked now or before.
+        """
         others: dict[str, Model] = {}
         all_clips = 0
         if self._settings.strategy.chooses_theta:
@@ -320,11 +323,12 @@ class RoundLoop:
             run_id=self._folder.config.run_id,
             round=number,
             rounds=self._settings.rounds.rounds,
+            sites=sites,
             all_clips=all_clips,
         )
         return {
             site: Order(order, pack_tensors(with_others(model, others.get(site, {}))))
-            for site, model in sent.items()
+            for site, model in asked.items()
         }
 
     def _take(
@@ -434,9 +438,12 @@ def _site_record(report: TrainingReport, norm: float) -> dict[str, Any]:
         exclude={"partition", "run_id", "round", "confusion_received", "confusion_trained"}
     )
     for name in ("received", "trained"):
-        cells = np.array(getattr(report, f"confusion_{name}"))
+        cells = getattr(report, f"confusion_{name}")
+        if cells is None:  # the site's policy keeps it back
+            record[name] = {"confusion": None, "uf1": None, "uar": None}
+            continue
         side = round(len(cells) ** 0.5)
-        confusion = cells.reshape(side, side)
+        confusion = np.array(cells).reshape(side, side)
         record[name] = {
             "confusion": confusion.tolist(),
             "uf1": _number(uf1(confusion)),

@@ -5,13 +5,14 @@ When a new Flower breaks one of these, look there first.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import inspect
 import subprocess
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.common.constant import SubStatus
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
 from flwr.proto.node_pb2 import NodeInfo
@@ -24,10 +25,12 @@ from flwr.server.superlink.linkstate import LinkStateFactory
 from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NodeStatus, TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode
+from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.retry import RetryInvoker
+from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid.http_grid import HttpGrid
@@ -48,6 +51,8 @@ def test_version() -> None:
 
 def test_task_functions() -> None:
     assert parameters(pull_task_input) == ["client"]
+    assert inspect.signature(pull_task_input).return_annotation == tuple[Message, Context, Run, Fab]
+    assert {field.name for field in dataclasses.fields(Fab)} >= {"hash_str", "content"}
     assert parameters(push_message) == ["client", "message", "context"]
     assert parameters(push_task_output) == ["client", "context", "sub_status", "details"]
     assert {"server_address", "insecure", "root_certificates", "interceptors", "retry_invoker"} <= {

@@ -80,7 +80,7 @@ def trained(
 ) -> tuple[TrainingReport, Tensors, Tensors]:
     """Report, what was sent, and the personal model that the site keeps."""
     asked = TrainingOrder(
-        **({"run_id": "run", "round": number, "rounds": 9, "all_clips": 0} | order)
+        **({"run_id": "run", "round": number, "rounds": 9, "sites": 2, "all_clips": 0} | order)
     )
     report, sent = site.train(asked, pack_tensors(received))
     return report, unpack_tensors(sent), load_file(site.state.personal_model)

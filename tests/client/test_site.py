@@ -6,22 +6,18 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from random_site import CLIPS, PARTITION, federation, initial, order, write_random_data
 from safetensors.numpy import load_file
 
-from fedpsyau_client.app import SiteApp
 from fedpsyau_client.local_training.evaluation import confusion_of
 from fedpsyau_client.local_training.site import Site, derived_seed
 from fedpsyau_client.local_training.site_state import SiteState
 from fedpsyau_client.own_priors.priors_file import PriorsFile
 from fedpsyau_client.prediction.recogniser_file import read_recogniser
 from fedpsyau_client.settings import ClientSettings
-from fedpsyau_client.store.feature_store import ClipTable, write_feature_store
-from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import (
     DataNotFoundError,
     JoinRefusedError,
@@ -31,66 +27,19 @@ from fedpsyau_model.errors import (
     WeightsMismatchError,
 )
 from fedpsyau_model.exchange import (
-    DISMISS,
-    HELLO,
-    TRAIN,
-    VALUES_RECORD,
-    TrainingOrder,
     hello,
     pack_tensors,
     unpack_tensors,
 )
-from fedpsyau_model.model_state import shared_names, state_arrays
-from fedpsyau_model.network import build_network
-from fedpsyau_model.settings import FederationSettings
 from fedpsyau_model.temperature import fit_temperature
 from fedpsyau_model.training import predict
 from fedpsyau_priors import graph_priors, published_priors
-
-PARTITION = "clinic_1"
-CLIPS = 40
-
-Changes = dict[str, Any]
-
-
-def federation(**sections: Changes) -> FederationSettings:
-    sections = {"training": {"epochs": 1, "batch-size": 16}} | sections
-    return FederationSettings.model_validate(sections)
-
-
-def initial(settings: FederationSettings) -> dict[str, np.ndarray]:
-    network = build_network(settings.network, settings.seed, settings.shared_priors())
-    arrays = state_arrays(network)
-    return {name: arrays[name] for name in shared_names(network, settings.strategy.batch_norm)}
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One partition of random motion, eight subjects."""
-    folder = tmp_path_factory.mktemp("data")
-    generator = np.random.default_rng(0)
-    labels = np.arange(CLIPS) % 3
-    emotion = np.array(["disgust", "happiness", "surprise"])[labels]
-    clips = ClipTable(
-        clip=np.array([f"clip{i:02d}" for i in range(CLIPS)]),
-        subject=np.array([f"subject{i % 8}" for i in range(CLIPS)]),
-        emotion=emotion,
-        class3=np.array(CLASS_NAMES["three"])[labels],
-        class7=emotion,
-        au_known=np.ones(CLIPS, dtype=bool),
-        aus=generator.integers(0, 2, (CLIPS, 12)).astype(np.uint8),
-    )
-    write_feature_store(
-        folder / PARTITION,
-        partition=PARTITION,
-        dataset="random",
-        synthetic=True,
-        clips=clips,
-        flow=generator.normal(scale=0.1, size=(CLIPS, 3, 28, 28)),
-        rois=generator.normal(scale=0.4, size=(CLIPS, 65, 3, 5, 5)),
-        preprocessing={},
-    )
-    return folder
+    return write_random_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
@@ -104,10 +53,6 @@ def settings(data: Path, tmp_path: Path) -> ClientSettings:
 def site(settings: ClientSettings) -> Iterator[Site]:
     with Site.open(settings) as opened:
         yield opened
-
-
-def order(number: int = 1, run_id: str = "run") -> TrainingOrder:
-    return TrainingOrder(run_id=run_id, round=number, rounds=4, all_clips=0)
 
 
 def test_introduction_names_counts_and_agrees(site: Site) -> None:
@@ -363,51 +308,3 @@ def test_the_state_folder_is_locked_and_known_again(tmp_path: Path) -> None:
         assert again.instance == instance
     with SiteState(tmp_path / "t") as other:
         assert other.instance != instance
-
-
-def message(kind: str, values: dict[str, Any], **records: Any) -> Message:
-    content = RecordDict({VALUES_RECORD: ConfigRecord(values), **records})
-    received = Message(content, 3, kind, group_id="1")
-    received.metadata.__dict__["_message_id"] = "the message that is answered"
-    return received
-
-
-@pytest.mark.usefixtures("task")
-class TestFailuresThatTravel:
-    """An error reply holds a code and nothing else: its text could name a path or a clip."""
-
-    def answer(self, site: Site, asked: Message) -> Message:
-        reply = SiteApp(site).answer(asked)
-        assert reply.has_error()
-        assert reply.error.reason == "site failure"
-        return reply
-
-    def test_known_error(self, site: Site) -> None:
-        site.introduce(hello(federation(), "run"))
-        reply = self.answer(site, message(TRAIN, order(run_id="another").to_values()))
-        assert reply.error.code != 0
-
-    def test_unexpected_error(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(site, "introduce", lambda _: 1 / 0)
-        greeting = message(HELLO, hello(federation(), "run").to_values())
-        assert self.answer(site, greeting).error.code == 1
-
-    def test_unknown_key(self, site: Site) -> None:
-        values = hello(federation(), "run").to_values() | {"list_your_clips": True}
-        self.answer(site, message(HELLO, values))
-
-    def test_unknown_record(self, site: Site) -> None:
-        extra = ConfigRecord({"a": 1})
-        self.answer(site, message(HELLO, hello(federation(), "run").to_values(), more=extra))
-
-    def test_unknown_message(self, site: Site) -> None:
-        self.answer(site, message("query.files", {}))
-
-
-@pytest.mark.usefixtures("task")
-def test_dismissal_is_kept_for_the_launcher(site: Site) -> None:
-    app = SiteApp(site)
-    reply = app.answer(message(DISMISS, {"reason": "over", "exit_code": 0}))
-    assert not reply.has_error()
-    assert app.dismissal is not None
-    assert (app.dismissal.reason, app.dismissal.exit_code) == ("over", 0)

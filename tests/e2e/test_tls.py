@@ -28,6 +28,7 @@ from fedpsyau_model.errors import (
     KeyRefusedError,
     KitError,
     NameNotYoursError,
+    PolicyRefusedError,
     PrivateKeyError,
     ServerNotTrustedError,
     TransportMismatchError,
@@ -198,13 +199,16 @@ def test_a_clock_that_is_wrong(refusals: Federation, seconds: int) -> None:
     assert "Traceback" not in finished.stderr
 
 
-def preflight(federation: Federation, site: str) -> tuple[int, dict[str, bool | None]]:
+def preflight(
+    federation: Federation, site: str, *more: object
+) -> tuple[int, dict[str, bool | None]]:
     """Exit code and what was found, by check."""
     finished = run(
         "fedpsyau-client",
-        *("preflight", "--json", "--data", federation.data),
+        *("preflight", "--json", "--data", federation.data, *more),
         *("--kit", federation.folder / "kit" / "kits" / f"{site}.tar.gz"),
         *("--state", federation.folder / "state-preflight"),
+        timeout=300,
     )
     findings = [json.loads(line) for line in finished.stdout.splitlines()]
     return finished.returncode, {each["check"]: each["ok"] for each in findings}
@@ -214,12 +218,31 @@ def preflight(federation: Federation, site: str) -> tuple[int, dict[str, bool | 
 def test_preflight(refusals: Federation) -> None:
     code, found = preflight(refusals, "dfme_c3")
     assert code == 0, found
-    assert len(found) == 11
+    assert len(found) == 14
+    assert found.pop("server version and proposal") is None
     assert set(found.values()) == {True}
     assert not (refusals.folder / "state-preflight").exists()
     code, found = preflight(refusals, "nobody")
     assert code == KitError.exit_code
     assert (found["kit"], found["settings"], found["server"]) == (False, None, None)
+
+
+@pytest.mark.slow
+def test_preflight_that_hears_the_server(refusals: Federation, tmp_path: Path) -> None:
+    """It asks as a client would, declines, and leaves a record and the proposal behind."""
+    code, found = preflight(refusals, "dfme_c3", "--greet")
+    assert (code, set(found.values())) == (0, {True}), found
+    reason = refusals.wait_for_event("refused", site="dfme_c3")["reason"]
+    assert "only asks" in reason
+    state = ("--partition", "dfme_c3", "--state", refusals.folder / "state-preflight")
+    finished = run(
+        "fedpsyau-client", "policy", "init", "--proposed", *state, "--out", tmp_path / "p.toml"
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "query.hello" in run("fedpsyau-client", "audit", *state).stdout
+    (tmp_path / "strict.toml").write_text("max-rounds = 1")
+    code, found = preflight(refusals, "dfme_c3", "--greet", "--policy", tmp_path / "strict.toml")
+    assert (code, found["server version and proposal"]) == (PolicyRefusedError.exit_code, False)
 
 
 @pytest.mark.slow

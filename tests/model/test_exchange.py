@@ -14,12 +14,14 @@ from hypothesis.extra import numpy as hnp
 
 from fedpsyau_model import __version__, exchange
 from fedpsyau_model.exchange import (
+    OPTIONAL_PARTS,
     SCHEMA_VERSION,
     Acknowledgement,
     Dismissal,
     Hello,
     Introduction,
     MalformedMessageError,
+    OptionalPart,
     TrainingOrder,
     TrainingReport,
     disagreement,
@@ -37,6 +39,8 @@ VALUES: dict[type[Any], dict[str, Any]] = {
         "schema_version": 1,
         "agreement": "{}",
         "agreement_hash": "ab",
+        "rounds": 20,
+        "min_sites": 2,
     },
     Introduction: {
         "partition": "dfme_c1",
@@ -51,7 +55,7 @@ VALUES: dict[type[Any], dict[str, Any]] = {
     },
     Dismissal: {"reason": "done", "exit_code": 0},
     Acknowledgement: {"partition": "dfme_c1"},
-    TrainingOrder: {"run_id": "r", "round": 1, "rounds": 20, "all_clips": 0},
+    TrainingOrder: {"run_id": "r", "round": 1, "rounds": 20, "sites": 7, "all_clips": 0},
     TrainingReport: {
         "partition": "dfme_c1",
         "run_id": "r",
@@ -115,8 +119,21 @@ def test_an_unknown_key_is_refused_by_name_without_its_value(kind: Any) -> None:
 def test_a_missing_key_is_refused_by_name(kind: Any) -> None:
     for key in VALUES[kind]:
         values = {name: value for name, value in VALUES[kind].items() if name != key}
-        with pytest.raises(MalformedMessageError, match=rf"missing.*\b{key}\b"):
+        part = next((part for part, keys in OPTIONAL_PARTS.items() if key in keys), key)
+        if kind is TrainingReport and OPTIONAL_PARTS.get(part) == (key,):
+            assert kind.from_values(values).kept_back == (part,)
+            continue
+        with pytest.raises(MalformedMessageError, match=rf"missing.*\b{part}\b"):
             kind.from_values(values)
+
+
+@pytest.mark.parametrize("part", OPTIONAL_PARTS)
+def test_a_site_may_keep_a_whole_part_of_its_report_to_itself(part: OptionalPart) -> None:
+    report = TrainingReport.from_values(VALUES[TrainingReport]).without([part])
+    assert report.kept_back == (part,)
+    values = report.to_values()
+    assert VALUES[TrainingReport].keys() - values.keys() == set(OPTIONAL_PARTS[part])
+    assert TrainingReport.from_values(values) == report
 
 
 @pytest.mark.parametrize(

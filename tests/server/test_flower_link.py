@@ -14,7 +14,7 @@ from flwr.app.error import Error
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedpsyau_model import __version__
-from fedpsyau_model.errors import NameNotYoursError
+from fedpsyau_model.errors import BundleRefusedError, NameNotYoursError
 from fedpsyau_model.exchange import (
     DISMISS,
     HELLO,
@@ -123,7 +123,9 @@ def link_to(grid: Grid, events: list[tuple[str, dict[str, Any]]], keys: bool) ->
 
 
 def order(of_round: int = 1) -> Order:
-    return Order(TrainingOrder(run_id="run", round=of_round, rounds=2, all_clips=20), b"model")
+    return Order(
+        TrainingOrder(run_id="run", round=of_round, rounds=2, sites=2, all_clips=20), b"model"
+    )
 
 
 def test_a_key_that_belongs_to_another_name_is_dismissed(
@@ -220,6 +222,19 @@ def test_a_site_that_has_connected_anew_is_not_there_before_it_has_introduced_it
     grid.since[1] = "t1"
     grid.introduction = lambda message, node: Message(Error(5), reply_to=message)  # type: ignore[method-assign]
     assert link.wait_for_sites(1, 0.1) == []
+
+
+def test_a_site_that_refuses_the_bundle_is_told_once_and_left_alone(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a"})
+    grid.introduction = lambda message, node: Message(  # type: ignore[method-assign]
+        Error(BundleRefusedError.exit_code), reply_to=message
+    )
+    assert link_to(grid, events, keys=True).wait_for_sites(1, 0.1) == []
+    assert list(kinds(grid)) == [HELLO]
+    assert [(name, details["site"]) for name, details in events] == [("refused", "a")]
+    assert "bundle" in events[0][1]["reason"]
 
 
 def test_a_site_that_went_and_stays_away_is_not_waited_for_long(

@@ -61,6 +61,40 @@ def finished_run(path: Path, count: int = 2, **options: Any) -> RunFolder:
     return RunFolder.open(path)
 
 
+KEPT_BACK = dict.fromkeys(
+    (
+        *("confusion_received", "confusion_trained"),
+        *("loss_total", "loss_emotion", "loss_au", "loss_au_aux", "loss_proximal"),
+        "train_seconds",
+    )
+)
+
+
+def test_what_a_site_keeps_back_is_told_and_counts_nowhere(tmp_path: Path) -> None:
+    silent = altered_report(**KEPT_BACK)
+    taking_part = sites() | {"big": site("big", 200, alters={1: silent, 2: silent})}
+    folder = finished_run(tmp_path / "run", sites=taking_part)
+    tables = read_tables(folder)
+    big, small = tables.last.replies["big"], tables.last.replies["small"]
+    assert (big.kept_back, small.kept_back) == (("confusion", "losses", "seconds"), ())
+    assert tables.last.worst() == small
+    assert tables.last.pooled("trained") == small.scores("trained")
+    assert tables.last.mean("trained") == small.scores("trained")
+    page = write_report(folder).page.read_text()
+    assert "| big | 2 | 200 | 100 | not shared | not shared | not shared | not shared |" in page
+    assert "own policies: big (confusion, losses, seconds)" in page
+
+
+def test_a_run_in_which_nobody_shares_anything(tmp_path: Path) -> None:
+    silent = altered_report(**KEPT_BACK)
+    taking_part = {name: site(name, 20, alters={1: silent, 2: silent}) for name in ("big", "small")}
+    folder = finished_run(tmp_path / "run", sites=taking_part)
+    tables = read_tables(folder)
+    assert tables.last.worst() is None
+    assert tables.last.pooled("trained").uf1 is None
+    assert write_report(folder).losses.exists()
+
+
 def by_scikit(*confusions: Any) -> tuple[float, float]:
     """UF1 and UAR of the clips behind one or more confusion matrices."""
     truth, predicted = [], []

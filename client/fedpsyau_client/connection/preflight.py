@@ -1,7 +1,7 @@
 """Everything that can be found out before a site takes part, one finding a line.
 
-Nothing is changed, here or at the server. The server's fedpsyau version and its settings are
-compared when the site joins, because only then does the server say them.
+Nothing is changed, here or at the server, unless the server's greeting is to be heard: only there
+does it say its fedpsyau version and what it proposes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from fedpsyau_client.connection.front_door import require_transport
+from fedpsyau_client.connection.inquiry import heard_greeting
 from fedpsyau_client.connection.key_probe import key_is_known
 from fedpsyau_client.connection.site_kit import SiteKit, opened_kit
-from fedpsyau_client.connection.taking_part import key_refusal, protection
+from fedpsyau_client.connection.taking_part import key_refusal, policy_in_force, protection
+from fedpsyau_client.local_training.site_state import audit_folder
+from fedpsyau_client.oversight.audit_reading import verified
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.store.feature_store import open_feature_store
 from fedpsyau_model import __version__
@@ -53,10 +56,13 @@ class Finding:
     exit_code: int = 0
 
 
-def preflight(kit: Path | None, flags: Mapping[str, Any]) -> Iterator[Finding]:
+def preflight(
+    kit: Path | None, flags: Mapping[str, Any], *, greet: bool = False
+) -> Iterator[Finding]:
     """Make all checks of a site, in the order in which a client would stumble.
 
     kit: folder or archive, or None for a client without one. flags: the client's settings by key.
+    greet: whether to hear the server's greeting, too, which the server and the audit log note.
     """
     with ExitStack() as stack:
         site = _Site(kit, flags, stack)
@@ -66,14 +72,20 @@ def preflight(kit: Path | None, flags: Mapping[str, Any]) -> Iterator[Finding]:
             ("packages", "", _packages),
             ("kit", "", site.open_kit),
             ("settings", "kit", site.read_settings),
+            ("policy", "settings", site.policy),
             ("device", "settings", site.device),
             ("data", "settings", site.data),
             ("state", "settings", site.state),
+            ("audit log", "state", site.audit_log),
             ("protection", "settings", site.protection),
             ("server", "protection", site.server),
             ("handshake", "server", site.handshake),
             ("key and clock", "handshake", site.key),
+            ("server version and proposal", "key and clock", site.greeting),
         ):
+            if check == site.greeting and not greet:
+                yield Finding(name, None, "not asked for; --greet hears the server's greeting")
+                continue
             if premise and premise not in passed:
                 yield Finding(name, None, f"not checked, because {premise} is not ok")
                 continue
@@ -107,6 +119,17 @@ class _Site:
         connect_directly([split_address(self._settings.superlink)[0]])
         return f"site {self._settings.partition}, server {self._settings.superlink}"
 
+    def policy(self) -> str:
+        policy, file = policy_in_force(self._settings, self._kit)
+        if file is None:
+            return "none: whatever the server proposes is taken (`fedpsyau-client policy init`)"
+        pinned = (policy.agreement_hash or "any")[:12]
+        return (
+            f"{file}: settings {pinned}, at least {policy.min_sites} sites, at most "
+            f"{policy.max_rounds or 'any number of'} rounds, out may go "
+            f"{', '.join(policy.metrics) or 'nothing'} beside the model and numbers of clips"
+        )
+
     def device(self) -> str:
         require_device(self._settings.device)
         return self._settings.device
@@ -131,6 +154,10 @@ class _Site:
                 f"{_ROOM / 2**20:.0f} for its models and logs. Free some, or give another --state."
             )
         return f"{folder}, {free / 2**30:.1f} GiB free"
+
+    def audit_log(self) -> str:
+        folder = audit_folder(self._settings.state / self._settings.partition)
+        return verified(folder) if folder.exists() else "none yet; it begins with the first start"
 
     def protection(self) -> str:
         return protection(self._settings, self._kit)
@@ -168,6 +195,15 @@ class _Site:
         if not known:
             raise key_refusal(address, self._settings.partition)
         return "the server knows this site's key, and the clocks agree"
+
+    def greeting(self) -> str:
+        policy, file = policy_in_force(self._settings, self._kit)
+        hello = heard_greeting(self._settings, self._kit, policy)
+        return (
+            f"fedpsyau {hello.version} there, too; settings {hello.agreement_hash[:12]}, "
+            f"{hello.rounds} rounds, at least {hello.min_sites} sites"
+            + (", as the policy allows" if file else "")
+        )
 
 
 def _python() -> str:

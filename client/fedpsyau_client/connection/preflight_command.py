@@ -33,12 +33,25 @@ def preflight_command(
     state: Annotated[
         Path | None, typer.Option(help="Folder for this site's own models. [default: state]")
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="The policy.toml to check. [default: the one in the kit's folder]"),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="Where the network runs: cpu or cuda:N. [default: cpu]")
     ] = None,
+    greet: Annotated[
+        bool,
+        typer.Option(
+            "--greet",
+            help="Hear the server's version and proposal, too; it notes that this site asked.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Check everything before taking part: each line ok, or what to do. Changes nothing.
+    """Check everything before taking part: each line ok, or what to do.
+
+    Nothing is changed, unless --greet asks the server, which goes into both sides' logs.
 
     Ends with 0 if all is well, else with the code of the first check that is not.
     """
@@ -50,10 +63,11 @@ def preflight_command(
         "superlink": superlink,
         "state": state,
         "device": device,
+        "policy": policy,
         "kit": kit,
     }
     first_code = 0
-    for finding in preflight(kit, flags):
+    for finding in preflight(kit, flags, greet=greet):
         first_code = first_code or finding.exit_code
         if as_json:
             typer.echo(json.dumps(dataclasses.asdict(finding)))

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fedpsyau_client.oversight.policy import POLICY_FILE
 from fedpsyau_model.certificates import read_certificate, require_valid_dates
 from fedpsyau_model.errors import KitError
 from fedpsyau_model.private_keys import read_site_key, require_private, write_private
@@ -52,6 +53,12 @@ class SiteKit:
     def settings(self) -> Path:
         """The client's settings."""
         return self.folder / SETTINGS
+
+    @property
+    def policy(self) -> Path | None:
+        """The policy that the site has put beside them, if it has; no archive holds one."""
+        path = self.folder / POLICY_FILE
+        return path if path.exists() else None
 
 
 @contextmanager

@@ -31,6 +31,9 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 log = logging.getLogger(__name__)
 
+#: Makes the reply to a message, from it and the bundle of its run as the server sent it.
+Answer = Callable[[Message, bytes], Message]
+
 #: What a task needs to be told apart from another version's.
 _COMPONENT = "flwr-clientapp"
 _ACQUIRE = frozenset({"/flwr.proto.Runtime/AcquireTask"})
@@ -71,7 +74,7 @@ class TaskSource:
         """Seconds since the SuperNode has no longer answered here; 0 while it does."""
         return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
 
-    def answer_next(self, answer: Callable[[Message], Message]) -> bool:
+    def answer_next(self, answer: Answer) -> bool:
         """Take one waiting message, answer it and push the reply; False if none was waiting.
 
         While `answer` runs, the task's heartbeat goes on in a thread. A reply that cannot be
@@ -113,14 +116,14 @@ class TaskSource:
         self._acquirer.close()
 
 
-def _work_off(client: RuntimeHttpClient, answer: Callable[[Message], Message]) -> None:
+def _work_off(client: RuntimeHttpClient, answer: Answer) -> None:
     heartbeat = HeartbeatSender(lambda: _beat(client))
     heartbeat.start()
     context = None
     status, details = SubStatus.FAILED, "not answered"
     try:
-        message, context, _, _ = pull_task_input(client)
-        push_message(client, answer(message), context)
+        message, context, _, bundle = pull_task_input(client)
+        push_message(client, answer(message, bundle.content), context)
         status, details = SubStatus.COMPLETED, ""
     finally:
         with suppress(RuntimeError):  # it has stopped by itself

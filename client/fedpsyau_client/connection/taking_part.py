@@ -6,6 +6,7 @@ import logging
 import math
 import random
 import time
+from pathlib import Path
 
 from fedpsyau_client.app import SiteApp
 from fedpsyau_client.connection.front_door import require_transport
@@ -13,9 +14,12 @@ from fedpsyau_client.connection.key_probe import key_is_known
 from fedpsyau_client.connection.site_kit import SiteKit
 from fedpsyau_client.connection.supernode import LEASE_SECONDS, SuperNode
 from fedpsyau_client.local_training.site import Site
+from fedpsyau_client.oversight.audit_log import AuditLog
+from fedpsyau_client.oversight.policy import Policy, read_policy
 from fedpsyau_client.settings import ClientSettings
 from fedpsyau_model.addresses import answers, require_protected, split_address
 from fedpsyau_model.errors import (
+    BundleRefusedError,
     FedPsyAUError,
     KeyInUseError,
     KeyRefusedError,
@@ -69,6 +73,15 @@ def protection(settings: ClientSettings, kit: SiteKit | None) -> str:
     )
 
 
+def policy_in_force(settings: ClientSettings, kit: SiteKit | None) -> tuple[Policy, Path | None]:
+    """Read the site's policy; returns it with its file, or one that allows everything and None.
+
+    Raises SettingsError for a file that is missing or wrong.
+    """
+    file = settings.policy or (kit.policy if kit else None)
+    return (read_policy(file) if file else Policy()), file
+
+
 def take_part(
     settings: ClientSettings, agreed: FederationSettings | None, kit: SiteKit | None = None
 ) -> str:
@@ -77,24 +90,37 @@ def take_part(
     agreed: settings that this site insists on, or None to take what the server proposes.
     kit: the opened kit, or None to speak plaintext.
 
-    Raises whatever is wrong with the data before anything is sent, ServerUnreachableError if
-    nobody answers, DismissedError if the server refuses this site, and, before the site's first
-    word, whatever `front_door` and `key_probe` find out about server, key and clock.
+    Raises whatever is wrong with policy, data or audit log before anything is sent,
+    ServerUnreachableError if nobody answers, DismissedError if the server refuses this site,
+    PolicyRefusedError or BundleRefusedError if this site refuses the server, and, before the
+    site's first word, whatever `front_door` and `key_probe` find out about server, key and clock.
     """
     protection(settings, kit)
     # The front door is looked at directly, so what is found there holds for direct connections.
     connect_directly([split_address(settings.superlink)[0]])
-    with Site.open(settings, agreed) as site:
-        app = SiteApp(site)
-        _wait_for_server(settings, kit, known=False)
-        with SuperNode(site.partition, settings.superlink, site.state.log_file, kit) as supernode:
-            log.info("waiting for the server's greeting at %s", settings.superlink)
-            dismissal = _answer_until_dismissed(app, supernode, settings, kit)
-            time.sleep(_FAREWELL_SECONDS)
-        if dismissal.exit_code != 0:
-            raise DismissedError(dismissal)
-        site.leave_run()
-        return f"{dismissal.reason} This site's model is {site.state.personal_model}"
+    policy, policy_file = policy_in_force(settings, kit)
+    log.info("policy: %s", policy_file or "none, so whatever the server proposes is taken")
+    with Site.open(settings, agreed) as site, AuditLog(site.state.audit_folder) as audit:
+        audit.note("policy", policy.as_dict() if policy_file else {"values": "none"})
+        app = SiteApp(site, policy, audit)
+        try:
+            return _take_part(app, site, settings, kit)
+        except (DismissedError, ServerUnreachableError):
+            if app.refusal:  # it is this site that did not want to
+                raise app.refusal from None
+            raise
+
+
+def _take_part(app: SiteApp, site: Site, settings: ClientSettings, kit: SiteKit | None) -> str:
+    _wait_for_server(settings, kit, known=False)
+    with SuperNode(site.partition, settings.superlink, site.state.log_file, kit) as supernode:
+        log.info("waiting for the server's greeting at %s", settings.superlink)
+        dismissal = _answer_until_dismissed(app, supernode, settings, kit)
+        time.sleep(_FAREWELL_SECONDS)
+    if dismissal.exit_code != 0:
+        raise DismissedError(dismissal)
+    site.leave_run()
+    return f"{dismissal.reason} This site's model is {site.state.personal_model}"
 
 
 def _answer_until_dismissed(
@@ -103,7 +129,12 @@ def _answer_until_dismissed(
     pause = FIRST_TASK_POLL
     known = False
     watch = _ServerWatch(settings.superlink)
+    wanted = time.monotonic()
     while app.dismissal is None:
+        if not isinstance(app.refusal, BundleRefusedError):
+            wanted = time.monotonic()
+        elif time.monotonic() - wanted > settings.connect_seconds:
+            raise app.refusal  # and no run without code has come
         if supernode.keep_alive():
             _wait_for_server(settings, kit, known)
             _require_place(supernode, settings)

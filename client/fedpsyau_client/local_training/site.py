@@ -11,13 +11,14 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from fedpsyau_client.local_training.evaluation import (
     calibrate,
@@ -26,6 +27,7 @@ from fedpsyau_client.local_training.evaluation import (
     held_out_logits,
 )
 from fedpsyau_client.local_training.procedures import PROCEDURES, LocalWork
+from fedpsyau_client.local_training.received_model import ExpectedModel
 from fedpsyau_client.local_training.site_clips import SiteClips, divide_clips
 from fedpsyau_client.local_training.site_state import SiteState
 from fedpsyau_client.local_training.theta_choice import (
@@ -40,18 +42,17 @@ from fedpsyau_client.settings import ClientSettings
 from fedpsyau_client.store.feature_store import FeatureStore, open_feature_store
 from fedpsyau_model import __version__
 from fedpsyau_model.devices import require_device
-from fedpsyau_model.errors import JoinRefusedError, WeightsMismatchError
+from fedpsyau_model.errors import JoinRefusedError
 from fedpsyau_model.exchange import (
     SCHEMA_VERSION,
     Hello,
     Introduction,
+    MalformedMessageError,
     Tensors,
     TrainingOrder,
     TrainingReport,
     disagreement,
     pack_tensors,
-    unpack_tensors,
-    without_others,
 )
 from fedpsyau_model.metrics import uf1
 from fedpsyau_model.model_state import load_state_arrays, state_arrays
@@ -72,8 +73,8 @@ class _Run:
     settings: FederationSettings
     priors: Priors
     network: AuGatDsi
-    travels: frozenset[str]
-    """Names of the tensors that the site receives and sends; no other ever leaves it."""
+    travels: ExpectedModel
+    """The tensors that the site receives and sends; no other ever leaves it."""
     own: Tensors
     """Initial values of the others."""
     clips: SiteClips
@@ -117,9 +118,14 @@ class Site:
         with SiteState(settings.state / settings.partition, settings.carried_days) as state:
             yield cls(settings, store, state, agreed)
 
-    def introduce(self, hello: Hello) -> Introduction:
-        """Answer a server's greeting: load what its settings ask for, or say why not."""
-        proposed = json.loads(hello.agreement)
+    def introduce(self, hello: Hello, unwilling: str = "") -> Introduction:
+        """Answer a server's greeting: load what its settings ask for, or say why not.
+
+        unwilling: why this site would not take part even if both sides' settings agree.
+
+        Raises MalformedMessageError if the settings proposed are none.
+        """
+        proposed = proposed_agreement(hello)
         own = self._agreed.agreement() if self._agreed else proposed
         refusal = disagreement(
             {
@@ -132,9 +138,10 @@ class Site:
             self.partition,
             "server",
         )
+        refusal = refusal or unwilling
         counts = (0, 0)
         if not refusal:  # only then is it sure that the settings are known here
-            settings = FederationSettings.model_validate(own)
+            settings = _settings(own)
             refusal = _unwilling(settings)
         if not refusal:
             run = self._load(hello.run_id, settings)
@@ -162,18 +169,12 @@ class Site:
         number comes from (seed, partition, round), and what a strategy carries over from an
         earlier round is on disk, under the run and that round.
 
-        Raises JoinRefusedError for an order of a run that was not joined, WeightsMismatchError for
-        a model of another network, TrainingDivergedError if the loss is not finite.
+        Raises what `require` raises, and TrainingDivergedError if the loss is not finite.
         """
-        run = self._run
-        if run is None or run.run_id != order.run_id:
-            raise JoinRefusedError(
-                "The server sent an order of a run that this site has not joined. It is greeted "
-                "anew when the server sees it again."
-            )
+        run, received, others = self._opened(order, model)
         started = time.monotonic()
         procedure = PROCEDURES[run.settings.strategy.name]
-        work, others = self._begin(run, order, model)
+        work = self._begin(run, order, received)
         load_state_arrays(run.network, work.start)
         confusion_received = held_out_confusion(
             run.network, run.clips, run.settings, work.epochs[0].prior_weight
@@ -219,11 +220,27 @@ class Site:
             self.state.forget(self._run.run_id)
             self._run = None
 
-    def _begin(self, run: _Run, order: TrainingOrder, model: bytes) -> tuple[LocalWork, Tensors]:
-        """What the round's procedure works with, and the others' mean if it came along."""
-        received, others = without_others(unpack_tensors(model))
-        for tensors in (received, others) if others else (received,):
-            _require_names(run, tensors)
+    def require(self, order: TrainingOrder, model: bytes) -> None:
+        """Check an order without following it.
+
+        Raises JoinRefusedError for an order of a run that was not joined, and what
+        `ExpectedModel.read` raises for a model that this site's network does not take.
+        """
+        self._opened(order, model)
+
+    def _opened(self, order: TrainingOrder, model: bytes) -> tuple[_Run, Tensors, Tensors]:
+        """The run that an order is of, the model received, and the others' mean if it came."""
+        run = self._run
+        if run is None or run.run_id != order.run_id:
+            raise JoinRefusedError(
+                "The server sent an order of a run that this site has not joined. It is greeted "
+                "anew when the server sees it again."
+            )
+        with_others = run.settings.strategy.chooses_theta
+        return run, *run.travels.read(model, with_others=with_others)
+
+    def _begin(self, run: _Run, order: TrainingOrder, received: Tensors) -> LocalWork:
+        """What the round's procedure works with."""
         carried = None
         if _carried_names(run):
             carried = self.state.carried(run.run_id, order.round)
@@ -231,7 +248,7 @@ class Site:
         if carried is not None and run.settings.strategy.head_stays:
             own = own | {name: carried[name] for name in head_names(run.network)}
         seed = derived_seed(run.settings.seed, self.partition, order.round)
-        work = LocalWork(
+        return LocalWork(
             network=run.network,
             clips=run.clips.training,
             start=own | received,
@@ -241,7 +258,6 @@ class Site:
             settings=run.settings,
             generator=torch.Generator().manual_seed(seed),
         )
-        return work, others
 
     def _load(self, run_id: str, settings: FederationSettings) -> _Run:
         """Load network and data for a run, unless they are loaded already."""
@@ -249,7 +265,9 @@ class Site:
             priors = priors_in_force(settings, self._own_priors)
             network = build_network(settings.network, settings.seed, priors).to(self._device)
             state = state_arrays(network)
-            travels = frozenset(travelling_names(network, settings.strategy))
+            travels = ExpectedModel.of(
+                {name: state[name] for name in travelling_names(network, settings.strategy)}
+            )
             self._run = _Run(
                 run_id=run_id,
                 settings=settings,
@@ -303,6 +321,33 @@ class Site:
         )
 
 
+def proposed_agreement(hello: Hello) -> dict[str, Any]:
+    """The settings that a greeting proposes; MalformedMessageError if it proposes none."""
+    try:
+        proposed = json.loads(hello.agreement)
+    except (ValueError, RecursionError):
+        proposed = None
+    if not isinstance(proposed, dict):
+        raise MalformedMessageError("The server's greeting proposes no settings.")
+    return proposed
+
+
+def _settings(agreement: dict[str, Any]) -> FederationSettings:
+    try:
+        settings = FederationSettings.model_validate(agreement)
+    except ValidationError as error:
+        keys = sorted({".".join(map(str, each["loc"]))[:80] for each in error.errors()})
+        raise MalformedMessageError(
+            f"The server's greeting proposes settings that this version does not know: wrong "
+            f"{', '.join(keys[:5])}."
+        ) from None
+    if settings.agreement() != agreement:
+        raise MalformedMessageError(
+            "The server's greeting does not propose every setting in full, and no other."
+        )
+    return settings
+
+
 def _unwilling(settings: FederationSettings) -> str:
     """Why no site takes part under such settings; empty if sites do."""
     if settings.strategy.name in PROCEDURES:
@@ -331,21 +376,6 @@ def priors_in_force(settings: FederationSettings, own: PriorsFile | None) -> Pri
 
 def _described(priors: Priors) -> str:
     return f"{priors.name} (sha256 {priors.fingerprint()[:12]})"
-
-
-def _require_names(run: _Run, received: Tensors) -> None:
-    """Refuse a model with too many or too few tensors: what came is what would be sent back."""
-    if received.keys() != run.travels:
-        missing, extra = run.travels - received.keys(), received.keys() - run.travels
-        raise WeightsMismatchError(
-            f"The server's model does not have the tensors that travel under "
-            f"{run.settings.strategy.name}: missing {_some(missing)}; not to be sent "
-            f"{_some(extra)}. Both sides need the same fedpsyau version and [network] settings."
-        )
-
-
-def _some(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + (" and more" if len(names) > 3 else "") or "none"
 
 
 def _carried_names(run: _Run) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ STATE/PARTITION/personal.safetensors   this site's model, whole, after its last 
 STATE/PARTITION/personal.json          where that model comes from, and its hash
 STATE/PARTITION/carried/RUN/0007.safetensors
                                        what the strategy carries over to the next round
+STATE/PARTITION/audit/                 the log of every message in and out
+STATE/PARTITION/proposed.json          what the server proposed when it last greeted this site
 STATE/PARTITION/client.log, lock       Flower's log; who is using this folder
 """
 
@@ -35,6 +37,16 @@ from fedpsyau_model.exchange import (
 )
 
 
+def audit_folder(state: Path) -> Path:
+    """The audit log in the state folder of one site."""
+    return state / "audit"
+
+
+def proposal_file(state: Path) -> Path:
+    """What the server last proposed, in the state folder of one site."""
+    return state / "proposed.json"
+
+
 class SiteState:
     """The state folder of one site, locked while it is open.
 
@@ -62,6 +74,16 @@ class SiteState:
     def log_file(self) -> Path:
         """Where Flower's connection process writes what it has to say."""
         return self._folder / "client.log"
+
+    @property
+    def audit_folder(self) -> Path:
+        """Where the log of every message in and out is."""
+        return audit_folder(self._folder)
+
+    def save_proposal(self, proposal: Mapping[str, Any]) -> None:
+        """Keep what the server proposed, for `fedpsyau-client policy init --proposed`."""
+        with self._writing():
+            write_atomically(proposal_file(self._folder), json.dumps(dict(proposal), indent=2))
 
     def save_personal(
         self, model: Tensors, recogniser: Mapping[str, Any], provenance: Mapping[str, Any]

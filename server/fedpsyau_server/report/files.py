@@ -15,7 +15,7 @@ from fedpsyau_server.report.html_page import html_page
 from fedpsyau_server.report.plots import plot_confusion, plot_curves, plot_losses
 from fedpsyau_server.report.rows import Row, round_rows, site_rows, summary_rows
 from fedpsyau_server.report.tables import STAGES, RunTables, Scores, read_tables
-from fedpsyau_server.report.terminal import SCORE_COLUMNS, notes, number, title
+from fedpsyau_server.report.terminal import SCORE_COLUMNS, notes, score_cells, title
 from fedpsyau_server.run_folder import RunFolder
 
 
@@ -182,6 +182,6 @@ def _markdown_row(row: Row, mark: str) -> str:
     cells = [
         f"{mark}{row['site']}{mark}",
         *("–" if count is None else str(count) for count in counts),
-        *(number(row[key]) for key, _ in SCORE_COLUMNS),
+        *score_cells(row),
     ]
     return f"| {' | '.join(cells)} |"

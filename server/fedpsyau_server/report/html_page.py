@@ -29,7 +29,7 @@ from fedpsyau_server.report.provenance import model_hashes, record_hashes
 from fedpsyau_server.report.rows import Row, site_rows, summary_rows
 from fedpsyau_server.report.site_cards import CARDS_FOLDER, read_site_cards
 from fedpsyau_server.report.tables import LOSS_PARTS, STAGES, Round, RunTables, Scores, Stage
-from fedpsyau_server.report.terminal import late_note
+from fedpsyau_server.report.terminal import kept_back_note, late_note
 
 __all__ = ["html_page"]
 
@@ -93,7 +93,7 @@ def html_page(tables: RunTables, against: Against | None = None) -> bytes:
             "planned": tables.planned,
             "last": tables.last,
             "classes": tables.classes,
-            "late": late_note(tables),
+            "notes": [note for note in (kept_back_note(tables), late_note(tables)) if note],
             "sites": site_rows(tables),
             "summaries": summary_rows(tables),
             "pooled": {stage: tables.last.pooled(stage) for stage in STAGES},
@@ -254,10 +254,7 @@ def _part_panels(tables: RunTables) -> list[DrawnPanel]:
     assert {name for name, _, _ in _LOSS_PARTS} == set(LOSS_PARTS)
     drawn: list[DrawnPanel] = []
     for name, look, text in _LOSS_PARTS:
-        means = [
-            sum(reply.losses[name] for reply in each.replies.values()) / len(each.replies)
-            for each in tables.rounds
-        ]
+        means = [each.mean_loss(name) for each in tables.rounds]
         drawn += draw_panels(
             [Panel(text, [Curve(text, look, means)])], tables.round_numbers, "rounds"
         )
@@ -270,5 +267,5 @@ def _site_confusion(tables: RunTables) -> list[tuple[str, int, list[list[int]]]]
     return [
         (each.site, each.round, each.confusion["trained"].tolist())
         for each in latest
-        if each.test_clips
+        if each.test_clips and "confusion" not in each.kept_back
     ]

@@ -107,7 +107,7 @@ def plot_losses(tables: RunTables) -> Figure:
     for index, name in enumerate(LOSS_PARTS):
         color, marker = _SITE_LOOKS[index]
         right.plot(
-            *_course(tables, [_mean_loss(each, name) for each in tables.rounds]),
+            *_course(tables, [each.mean_loss(name) for each in tables.rounds]),
             color=color,
             marker=marker,
             markersize=4,
@@ -248,8 +248,3 @@ def _marker_distance(tables: RunTables) -> int:
 def _site_loss(each: Round, site: str) -> float | None:
     reply = each.replies.get(site)
     return None if reply is None else reply.losses["loss_total"]
-
-
-def _mean_loss(each: Round, name: str) -> float:
-    losses = [reply.losses[name] for reply in each.replies.values()]
-    return math.fsum(losses) / len(losses)

@@ -54,7 +54,7 @@ def _site_row(tables: RunTables, site: str) -> Row:
     reply = tables.latest(site)
     if reply is None:
         row: Row = {"site": site, "round": None, "train_clips": None, "test_clips": None}
-        row |= _score_cells(Scores(None, None), Scores(None, None))
+        row |= {"kept_back": ""} | _score_cells(Scores(None, None), Scores(None, None))
     else:
         row = _reply_row(reply)
     return row | {"part": tables.last.part(site)}
@@ -66,11 +66,13 @@ def _reply_row(reply: SiteRound) -> Row:
         "round": reply.round,
         "train_clips": reply.train_clips,
         "test_clips": reply.test_clips,
+        "kept_back": ", ".join(reply.kept_back),
     } | _score_cells(reply.scores("received"), reply.scores("trained"))
 
 
 def _summary_row(last: Round, name: str, received: Scores, trained: Scores) -> Row:
-    return {"site": name, "round": last.number} | _clip_sums(last) | _score_cells(received, trained)
+    row = {"site": name, "round": last.number} | _clip_sums(last) | {"kept_back": ""}
+    return row | _score_cells(received, trained)
 
 
 def _round_row(each: Round, site: str) -> Row:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import RunFolderError
+from fedpsyau_model.exchange import OPTIONAL_PARTS, OptionalPart
 from fedpsyau_model.metrics import uar, uf1
 from fedpsyau_server.report.events import any_synthetic
 from fedpsyau_server.run_folder import RunFolder
@@ -61,7 +62,8 @@ class SiteRound:
 
     train_clips, test_clips: clips it trained on and held out. confusion: counts (C, C) by stage.
     losses: as the site reported them, by their names in the message schema. update_norm: Euclidean
-    norm of the change to the received model. seconds: time of the site's own work.
+    norm of the change to the received model. seconds: time of the site's own work. kept_back: what
+    the site's policy does not let out; its counts are zero and its losses and seconds None.
     """
 
     site: str
@@ -69,9 +71,10 @@ class SiteRound:
     train_clips: int
     test_clips: int
     confusion: Mapping[Stage, Counts]
-    losses: Mapping[str, float]
+    losses: Mapping[str, float | None]
     update_norm: float
-    seconds: float
+    seconds: float | None
+    kept_back: tuple[OptionalPart, ...] = ()
 
     def scores(self, stage: Stage) -> Scores:
         """UF1 and UAR of the received or the trained model."""
@@ -109,12 +112,18 @@ class Round:
         """Scores of the pooled confusion counts."""
         return Scores.of(self.pooled_confusion(stage))
 
+    def mean_loss(self, name: str) -> float | None:
+        """Mean of a loss over the sites that tell it; None if none does."""
+        return _mean(reply.losses[name] for reply in self.replies.values())
+
     def worst(self) -> SiteRound | None:
-        """Find the site whose trained model has the lowest UF1; None without held-out clips.
+        """Find the site whose trained model has the lowest UF1; None if no site has one.
 
         Sites of equal UF1 are told apart by UAR, then by name.
         """
-        scored = [reply for reply in self.replies.values() if reply.test_clips]
+        scored = [
+            reply for reply in self.replies.values() if reply.scores("trained").uf1 is not None
+        ]
         return min(scored, key=_badness, default=None)
 
 
@@ -176,7 +185,8 @@ def read_tables(folder: RunFolder) -> RunTables:
             "what happened."
         )
     try:
-        rounds = tuple(_read_round(line) for line in lines)
+        classes = CLASS_NAMES[settings.network.classes]
+        rounds = tuple(_read_round(line, len(classes)) for line in lines)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFolderError(
             f"A line of {folder.path / 'rounds.jsonl'} is not one of fedpsyau "
@@ -185,34 +195,51 @@ def read_tables(folder: RunFolder) -> RunTables:
         ) from None
     return RunTables(
         folder,
-        CLASS_NAMES[settings.network.classes],
+        classes,
         rounds,
         settings.rounds.rounds,
         any_synthetic(folder),
     )
 
 
-def _read_round(line: Mapping[str, Any]) -> Round:
+def _read_round(line: Mapping[str, Any], classes: int) -> Round:
     number = int(line["round"])
     return Round(
         number,
-        {site: _read_reply(site, number, record) for site, record in line["sites"].items()},
+        {
+            site: _read_reply(site, number, record, classes)
+            for site, record in line["sites"].items()
+        },
         frozenset(line["absent"]),
         dict(line["quarantined"]),
     )
 
 
-def _read_reply(site: str, number: int, record: Mapping[str, Any]) -> SiteRound:
+def _read_reply(site: str, number: int, record: Mapping[str, Any], classes: int) -> SiteRound:
+    given = {
+        "confusion": record["trained"]["confusion"],
+        "losses": record["loss_total"],
+        "seconds": record["train_seconds"],
+    }
     return SiteRound(
         site=site,
         round=number,
         train_clips=int(record["train_clips"]),
         test_clips=int(record["test_clips"]),
-        confusion={stage: np.array(record[stage]["confusion"], dtype=np.int64) for stage in STAGES},
-        losses={name: float(record[name]) for name in ("loss_total", *LOSS_PARTS)},
+        confusion={stage: _counts(record[stage]["confusion"], classes) for stage in STAGES},
+        losses={name: _float(record[name]) for name in ("loss_total", *LOSS_PARTS)},
         update_norm=float(record["update_norm"]),
-        seconds=float(record["train_seconds"]),
+        seconds=_float(record["train_seconds"]),
+        kept_back=tuple(part for part in OPTIONAL_PARTS if given[part] is None),
     )
+
+
+def _counts(cells: list[list[int]] | None, classes: int) -> Counts:
+    return np.array(cells or np.zeros((classes, classes)), dtype=np.int64)
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _badness(reply: SiteRound) -> tuple[float, float, str]:

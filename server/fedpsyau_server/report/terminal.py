@@ -71,9 +71,23 @@ def notes(tables: RunTables) -> list[str]:
         "come from the sum of all confusion counts."
     ]
     found.append(_priors_note(tables.folder.config.federation_settings()))
-    if late := late_note(tables):
-        found.append(late)
+    found += [note for note in (kept_back_note(tables), late_note(tables)) if note]
     return found
+
+
+def kept_back_note(tables: RunTables) -> str:
+    """Say what sites do not share by their own policies; empty if all share everything."""
+    kept_back = [
+        f"{reply.site} ({', '.join(reply.kept_back)})"
+        for reply in tables.last.replies.values()
+        if reply.kept_back
+    ]
+    if not kept_back:
+        return ""
+    return (
+        f"Not shared, by these sites' own policies: {', '.join(kept_back)}. Summaries are over "
+        "what is shared."
+    )
 
 
 def late_note(tables: RunTables) -> str:
@@ -122,5 +136,12 @@ def _site_cells(row: Row) -> list[str]:
     return [
         row["site"],
         *("–" if count is None else str(count) for count in counts),
-        *(number(row[key]) for key, _ in SCORE_COLUMNS),
+        *score_cells(row),
     ]
+
+
+def score_cells(row: Row) -> list[str]:
+    """The scores of a row of the sites' table; ``not shared`` where the site's policy says so."""
+    if "confusion" in row["kept_back"]:
+        return ["not shared"] * len(SCORE_COLUMNS)
+    return [number(row[key]) for key, _ in SCORE_COLUMNS]

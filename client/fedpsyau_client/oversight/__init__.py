@@ -1,0 +1,1 @@
+"""What a site holds against the server: its policy, checks of every request, and the audit log."""
