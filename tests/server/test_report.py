@@ -80,7 +80,7 @@ def test_what_a_site_keeps_back_is_told_and_counts_nowhere(tmp_path: Path) -> No
     assert tables.last.worst() == small
     assert tables.last.pooled("trained") == small.scores("trained")
     assert tables.last.mean("trained") == small.scores("trained")
-    page = write_report(folder).page.read_text()
+    page = write_report(folder).markdown.read_text()
     assert "| big | 2 | 200 | 100 | not shared | not shared | not shared | not shared |" in page
     assert "own policies: big (confusion, losses, seconds)" in page
 
