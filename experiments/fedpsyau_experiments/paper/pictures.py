@@ -194,15 +194,14 @@ def _draw_confusion(axes: Axes, confusion: np.ndarray, classes: Sequence[str]) -
 def _figure(outcome: Outcome, width: float, height: float) -> Figure:
     seeds = len(outcome.plan.settings.experiment.seeds)
     made_up = ", synthetic data" if outcome.plan.synthetic else ""
+    shown = f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "1 seed"
     figure = Figure(
         figsize=(width, height),
         layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08),
         facecolor="white",
     )
     figure.suptitle(
-        f"{outcome.plan.catalogued.title}{made_up}\n"
-        f"held-out subjects, mean and standard deviation of {seeds} "
-        f"seed{'s' if seeds != 1 else ''}",
+        f"{outcome.plan.catalogued.title}{made_up}\nheld-out subjects, {shown}",
         fontsize=11,
         color=_INK,
     )
