@@ -1,7 +1,7 @@
 """docker-compose.yml for real: build, train with seven sites, crash, heal, take everything down.
 
-`make test-compose` runs this; it needs an engine, and takes some ten minutes where the image has to
-be built.
+`make test-compose` runs this. It needs an engine and ten minutes, and as many again where the image
+has to be built.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def test_services_heal_and_may_do_little(compose: dict[str, Any]) -> None:
 def test_sites_on_their_own_machines_may_do_as_little(name: str) -> None:
     content = yaml.safe_load((ROOT / "deploy" / "compose" / f"{name}.yml").read_text())
     [service] = content["services"].values()
-    assert (service["restart"], service["read_only"]) == ("always", True)
+    assert service["restart"] == {"server": "on-failure", "site": "always"}[name]
+    assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert ("ports" in service) == (name == "server")
@@ -73,6 +74,8 @@ def test_one_service_builds_the_image_that_all_use(compose: dict[str, Any]) -> N
     services = compose["services"]
     assert [name for name, service in services.items() if "build" in service] == ["prepare"]
     assert {service["image"] for service in services.values()} == {"fedpsyau:local"}
+    never = {name for name, service in services.items() if service.get("pull_policy") == "never"}
+    assert never == services.keys() - {"prepare"}
 
 
 def test_the_label_says_the_version() -> None:
