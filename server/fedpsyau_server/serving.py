@@ -225,24 +225,26 @@ def _serve_once(
 ) -> FlowerRuntimeError | None:
     """Start Flower and follow the run to its end, None; or until a process dies, what it died of.
 
-    Raises FlowerRuntimeError if Flower does not even start.
+    A start that fails counts as a death, too: what it needs is another one.
     """
-    with ExitStack() as stack:
-        link = stack.enter_context(superlink(server.listen, folder.path, folder.model_bytes, kit))
-        refresh_keys: Callable[[], None] = _nothing
-        if kit:
-            registry = KeyRegistry(link.control, kit, folder.log_event)
-            refresh_keys = stack.enter_context(registry).refresh
-            refresh_keys()
-        events = EventTail(folder.path / "events.jsonl", past=False)
-        death = _Deaths(link, folder.path)
-        try:
+    try:
+        with ExitStack() as stack:
+            link = stack.enter_context(
+                superlink(server.listen, folder.path, folder.model_bytes, kit)
+            )
+            refresh_keys: Callable[[], None] = _nothing
+            if kit:
+                registry = KeyRegistry(link.control, kit, folder.log_event)
+                refresh_keys = stack.enter_context(registry).refresh
+                refresh_keys()
+            events = EventTail(folder.path / "events.jsonl", past=False)
+            death = _Deaths(link, folder.path)
             run_id = link.submit()
             log.info("listening on %s for %s", server.listen, ", ".join(folder.config.sites))
             last_lines = link.process.last_lines
             _follow(link.status, run_id, events, last_lines, refresh_keys, death)
-        except FlowerRuntimeError as death:
-            return death
+    except FlowerRuntimeError as error:
+        return error
     return None
 
 

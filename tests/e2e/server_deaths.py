@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from contextlib import suppress
@@ -21,7 +22,7 @@ MOMENTS = {"gather": "", "push": "round-started", "wait": "sent", "fuse": "colle
 
 #: Whom a kill hits: everything at the server's side at once, or one of its processes.
 WHOLE, LAUNCHER, SUPERLINK, ROUNDS = "whole", "launcher", "superlink", "rounds"
-_SCRIPTS = {SUPERLINK: "flower-superlink", ROUNDS: "flwr-serverapp"}
+_SCRIPTS = {SUPERLINK: r"(flower-|guarded_)superlink", ROUNDS: "flwr-serverapp"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _round_folders(run_folder: Path) -> set[str]:
 
 def _running(script: str, pid: int) -> set[int]:
     """Processes of a script among the offspring of a process."""
-    return {each for each in descendants(pid) if script in _command(each)}
+    return {each for each in descendants(pid) if re.search(script, _command(each))}
 
 
 def _command(pid: int) -> str:
