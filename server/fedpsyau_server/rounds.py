@@ -156,7 +156,7 @@ class RoundLoop:
             reasons = "; ".join(f"{site}: {why}" for site, why in faults.items())
             raise QuorumError(
                 f"Round {number} has {len(collected.models)} valid replies, and [rounds] min-sites "
-                f"is {self._min_sites}. {reasons or 'The other sites did not answer in time.'} "
+                f"is {self._min_sites}. {reasons or 'The other sites did not answer in time'}. "
                 f"Go on from round {number - 1} with --resume once the sites are well."
             )
         self._contribute(number, collected)
