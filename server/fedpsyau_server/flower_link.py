@@ -146,9 +146,11 @@ class FlowerLink:
                 sent = pending.pop(answer.answers)
                 if sent.site not in waiting:
                     continue
+                if _failed(answer) and self._comes_anew(sent):
+                    continue
                 if answer.lost:
                     self._note_loss(lost, sent.site, answer.fault or "lost")
-                elif not (_failed(answer) and self._comes_anew(sent)):
+                else:
                     waiting.discard(sent.site)
                     yield _read_reply(sent.site, answer)
             self._look_for_nodes()
