@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 REPLY_POLL = 0.2
 NODE_POLL = 1.0
 
-#: Seconds for which a round waits for nobody but sites whose connection broke.
-RETURN_SECONDS = 30.0
+#: Seconds for which a round waits for nobody but sites whose connection broke. A key gets its place
+#: back after 72.
+RETURN_SECONDS = 90.0
 
 #: Seconds between two greetings, in the end, of a node that answers them with a failure.
 LAST_GREETING_PAUSE = 60.0
@@ -145,7 +146,8 @@ class FlowerLink:
     def exchange(self, orders: Mapping[str, Order], seconds: float) -> Iterator[Reply]:
         """See SiteLink. A site that comes back while the round is open gets its order again.
 
-        A site whose connection broke is waited for as long as others train, and a little longer.
+        A site whose connection broke is waited for as long as others train, and `RETURN_SECONDS`
+        at least.
         """
         deadline = time.monotonic() + seconds
         waiting = set(orders)
@@ -161,9 +163,11 @@ class FlowerLink:
                 sent = self._pending.pop(answer.answers)
                 if sent.site not in waiting:
                     continue
+                if _failed(answer) and self._comes_anew(sent):
+                    continue
                 if answer.lost:
                     self._note_loss(lost, sent.site, answer.fault or "lost")
-                elif not (_failed(answer) and self._comes_anew(sent)):
+                else:
                     waiting.discard(sent.site)
                     yield _read_reply(sent.site, answer)
             self._look_for_nodes()

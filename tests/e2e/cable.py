@@ -66,7 +66,9 @@ class Cable:
 @contextmanager
 def cable() -> Iterator[Cable]:
     """Lay a cable; the test is skipped, with the reason, where that is not possible."""
-    laid = Cable(f"fpc{os.getpid() % 100_000}", "10.213.77.1", "10.213.77.2")
+    number = os.getpid()
+    net = f"10.213.{number % 254}"
+    laid = Cable(f"fpc{number % 100_000}", f"{net}.1", f"{net}.2")
     try:
         try:
             laid._lay()

@@ -334,3 +334,27 @@ def test_a_site_that_cannot_introduce_itself_is_told_of_once_and_asked_ever_more
     assert list(kinds(grid)) == [HELLO, HELLO]
     assert [(name, details["site"]) for name, details in events] == [("refused", "a")]
     assert "code 11" in events[0][1]["reason"]
+
+
+def test_a_site_that_is_back_under_another_node_is_not_lost_with_the_old_one(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    """Without keys a site that was killed comes back as a new node, before its old one lapses."""
+    grid = Grid({1: "a"})
+    link = link_to(grid, events, keys=False)
+    link.wait_for_sites(1, 1)
+    real_pull, pulls = grid.pull, iter(range(10**9))
+
+    def pull(largest: Mapping[str, int]) -> list[Answer]:
+        number = next(pulls)
+        if number == 1:
+            grid.names = {2: "a"}
+        elif number == 5:
+            old = [key for key, each in grid.unanswered.items() if each.metadata.dst_node_id == 1]
+            grid.replies[old[0]] = Answer(old[0], fault="broke", lost=True)
+        return real_pull(largest)
+
+    grid.pull = pull  # type: ignore[method-assign]
+    assert list(link.exchange({"a": order()}, 0.5)) == []
+    assert grid.sent == [(HELLO, 1), (TRAIN, 1), (HELLO, 2), (TRAIN, 2)]
+    assert [name for name, _ in events] == ["joined", "joined"]
