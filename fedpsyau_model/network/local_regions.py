@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fedpsyau_model.network.feed_forward import feed_forward
 
 #: Channels of a motion patch: u, v and optical strain.
 MOTION_CHANNELS = 3
@@ -44,6 +47,43 @@ class LocalFeatureExtractor(nn.Module):
         return features.reshape(*rois.shape[:2], POINT_FEATURES)
 
 
+class PointEncoder(nn.TransformerEncoderLayer):
+    """torch's transformer encoder layer, computed as it suits 65 points of 75 features.
+
+    Parameters, their names, initial values and the definition (post-norm, no dropout) are torch's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            POINT_FEATURES, _ENCODER_HEADS, _ENCODER_WIDTH, dropout=0.0, batch_first=True
+        )
+
+    def forward(self, points: Tensor) -> Tensor:  # type: ignore[override]
+        """points: (B, P, 75). Returns the same shape; points of different clips do not mix."""
+        rows = points.flatten(0, 1)
+        rows = self.norm1(rows + self._attended(rows, len(points)))
+        hidden, out = self.linear1, self.linear2
+        wide = feed_forward(rows, hidden.weight, hidden.bias, out.weight, out.bias)
+        encoded: Tensor = self.norm2(rows + wide)
+        return encoded.view_as(points)
+
+    def _attended(self, rows: Tensor, batch: int) -> Tensor:
+        """Self-attention: (B P, 75) -> (B P, 75).
+
+        Heads of 15 features get a zero as their 16th, which changes no scalar product: 16 numbers
+        fill a vector register. It comes with the weights, so no activation is copied for it.
+        """
+        attention = self.self_attn
+        each = POINT_FEATURES // _ENCODER_HEADS
+        weight = F.pad(attention.in_proj_weight.view(3, _ENCODER_HEADS, each, -1), (0, 0, 0, 1))
+        bias = F.pad(attention.in_proj_bias.view(3, _ENCODER_HEADS, each), (0, 1))
+        projected = F.linear(rows, weight.flatten(0, 2), bias.flatten())
+        by_head = projected.view(batch, -1, *bias.shape).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(*by_head.unbind(), scale=each**-0.5)
+        out = F.pad(attention.out_proj.weight.view(-1, _ENCODER_HEADS, each), (0, 1)).flatten(1)
+        return F.linear(seen.transpose(1, 2).reshape(len(rows), -1), out, attention.out_proj.bias)
+
+
 class SpatialStructureEncoder(nn.Module):
     """SSE: a transformer encoder layer across the points of one face, then a feed-forward layer.
 
@@ -52,18 +92,16 @@ class SpatialStructureEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.TransformerEncoderLayer(
-            POINT_FEATURES, _ENCODER_HEADS, _ENCODER_WIDTH, dropout=0.0, batch_first=True
-        )
+        self.encoder = PointEncoder()
         self.feed_forward = nn.Sequential(
             nn.Linear(POINT_FEATURES, _ENCODER_WIDTH),
-            # Not in place: a linear layer over three dimensions returns a view, and autograd
-            # copies the whole of it several times if it is written to.
             nn.ReLU(),
             nn.Linear(_ENCODER_WIDTH, POINT_FEATURES),
         )
 
     def forward(self, points: Tensor) -> Tensor:
         """points: (B, P, 75). Returns the same shape, a residual around the whole encoder."""
-        encoded: Tensor = self.feed_forward(self.encoder(points))
-        return points + encoded
+        hidden, _, out = self.feed_forward
+        rows = self.encoder(points).flatten(0, 1)
+        encoded = feed_forward(rows, hidden.weight, hidden.bias, out.weight, out.bias)
+        return points + encoded.view_as(points)

@@ -1,0 +1,75 @@
+"""A feed-forward layer with ReLU, worked off in pieces that stay in the processor's cache.
+
+The hidden layer of `SpatialStructureEncoder` is 27 times as wide as its ends: 17 MB for 32 clips.
+Going over the whole of it once for every operation costs as much as the matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+#: Rows of a piece: its hidden layer, 2048 wide, takes 0.8 MB, which a core's own cache holds.
+_ROWS_PER_THREAD = 96
+
+
+def feed_forward(rows: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    """Compute ReLU(x W1' + b1) W2' + b2 for every row x.
+
+    rows: (N, D). w1: (H, D), b1: (H,), w2: (E, H), b2: (E,), as `nn.Linear` has them.
+    Returns (N, E).
+    """
+    result: Tensor = _FeedForward.apply(rows, w1, b1, w2, b2)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _FeedForward(Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+        result = rows.new_empty(len(rows), len(w2))
+        for_backward = any(ctx.needs_input_grad)
+        hidden = rows.new_empty(len(rows) if for_backward else _piece(rows), len(w1))
+        for piece in _pieces(rows):
+            own = hidden[piece] if for_backward else hidden[: piece.stop - piece.start]
+            torch.addmm(b1, rows[piece], w1.t(), out=own).relu_()
+            # Transposed: 75 columns fill vector registers badly, 96 rows well.
+            torch.addmm(b2[:, None], w2, own.t(), out=result[piece].t())
+        if for_backward:
+            ctx.save_for_backward(rows, hidden, w1, w2)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        rows, hidden, w1, w2 = ctx.saved_tensors
+        of_rows = torch.empty_like(rows)
+        of_w1 = rows.new_zeros(w1.shape[::-1])
+        of_b1 = torch.zeros_like(w1[:, 0])
+        of_w2 = torch.zeros_like(w2)
+        buffer = rows.new_empty(_piece(rows), len(w1))
+        for piece in _pieces(rows):
+            own, before = hidden[piece], buffer[: piece.stop - piece.start]
+            of_w2.addmm_(gradient[piece].t(), own)
+            torch.mm(gradient[piece], w2, out=before)
+            torch.ops.aten.threshold_backward.grad_input(before, own, 0, grad_input=before)
+            of_w1.addmm_(rows[piece].t(), before)
+            of_b1 += before.sum(dim=0)
+            torch.mm(w1.t(), before.t(), out=of_rows[piece].t())
+        return of_rows, of_w1.t(), of_b1, of_w2, gradient.sum(dim=0)
+
+
+def _piece(rows: Tensor) -> int:
+    """Rows of a piece; all of them on a device that hides memory's latency by itself."""
+    if rows.device.type != "cpu":
+        return len(rows)
+    return min(len(rows), _ROWS_PER_THREAD * torch.get_num_threads())
+
+
+def _pieces(rows: Tensor) -> Iterator[slice]:
+    size = max(1, _piece(rows))
+    return (slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
