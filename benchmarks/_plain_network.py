@@ -188,12 +188,17 @@ class PlainAuBranch(nn.Module):
 
     def forward(self, rois: Tensor, prior_weight: float) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 65, 3, 5, 5) -> AU features (B, 12, 25), two AU logits (B, 12)."""
-        by_slot = self.local_features([rois[:, index] for index in self.slots])
-        points = torch.stack([by_slot[self.slots.index(i)] for i in range(rois.shape[1])], dim=1)
+        points = self.point_features(rois)
         features = self.au_features(self.spatial_structure(points))
         au_aux = self.auxiliary_predictor(features)
         features = self.relations(features, prior_weight)
         return features, self.predictor(features), au_aux
+
+    def point_features(self, rois: Tensor) -> Tensor:
+        """(B, 65, 3, 5, 5) -> (B, 65, 75), by way of the slots."""
+        by_slot = self.local_features([rois[:, index] for index in self.slots])
+        points = [by_slot[self.slots.index(point)] for point in range(rois.shape[1])]
+        return torch.stack(points, dim=1)
 
 
 def _convolution(before: int, after: int, size: int) -> nn.Sequential:
@@ -260,7 +265,7 @@ class PlainNetwork(nn.Module):
         priors = graph_priors(published_priors(settings.intrinsic_edges))
         self.au_branch = PlainAuBranch(priors, settings.beta, settings.dropout)
         self.inception = PlainInception(model.class_count, settings.dropout)
-        self.load_state_dict(model.state_dict())
+        self.to(next(model.parameters()).dtype).load_state_dict(model.state_dict())
 
     def forward(
         self, flow: Tensor, rois: Tensor, prior_weight: float
@@ -268,3 +273,19 @@ class PlainNetwork(nn.Module):
         """Emotion (B, C) and AU logits (B, 12) after and before the graph."""
         au_features, au, au_aux = self.au_branch(rois, prior_weight)
         return self.inception(au_features, flow), au, au_aux
+
+
+class _PlainAuBranchOverPoints(PlainAuBranch):
+    def point_features(self, rois: Tensor) -> Tensor:
+        features: Tensor = self.local_features.layers(rois.flatten(0, 1))
+        return features.reshape(*rois.shape[:2], -1)
+
+
+def plain_over_points(model: AuGatDsi) -> PlainNetwork:
+    """Make a plain network, in eval mode, whose batch norm sees the 65 points once, as the fast one.
+
+    So the two can be compared in training mode too: with slots, a point in two groups counts twice.
+    """
+    plain = PlainNetwork(model).eval()
+    plain.au_branch.__class__ = _PlainAuBranchOverPoints
+    return plain

@@ -81,7 +81,7 @@ def main() -> None:
     arguments = _arguments()
     model = build_network(NetworkSettings(), generator_seed=1)
     # After a few steps the batch-norm statistics are no longer those of a fresh network.
-    _steps(model)()
+    _steps(model, make_clips(BATCH))()
     _check_equal(model, PlainNetwork(model))
     per_clip = multiply_adds(model.class_count)
     _print_multiply_adds(model, per_clip)
@@ -103,11 +103,12 @@ def main() -> None:
 
 def _contenders(model: AuGatDsi) -> dict[str, Contender]:
     plain = PlainNetwork(model)
+    batch = make_clips(BATCH)
     clips = make_clips(INFERENCE_BATCHES * BATCH)
     left, right = torch.randn(2, MATRIX, MATRIX).unbind()
     return {
-        "training": Contender(_steps(model), BATCH),
-        "plain training": Contender(_plain_steps(plain), BATCH),
+        "training": Contender(_steps(model, batch), BATCH),
+        "plain training": Contender(_plain_steps(plain, batch), BATCH),
         "inference": Contender(
             lambda: predict(model, clips, PRIOR_WEIGHT, batch_size=BATCH), len(clips)
         ),
@@ -121,24 +122,31 @@ def _compare(
 ) -> dict[str, float]:
     """Print one table, operations being those of a clip's forward pass; return the figures."""
     product = contenders["matrix product"]
-    print(f"\n{threads} thread{'s'[: threads - 1]}, batch {BATCH}: best and median block")
-    print(f"  matrix product of {MATRIX}: {product.best / 1e9:.0f}, {product.median / 1e9:.0f} GFLOP/s")
+    print(f"\n{threads} thread{'s'[: threads - 1]}, batch {BATCH}, best block (median block)")
+    print(
+        f"  product of two {MATRIX} x {MATRIX} matrices: {product.best / 1e9:.0f} "
+        f"({product.median / 1e9:.0f}) GFLOP/s"
+    )
     figures = {}
-    for what, passes, figure in (("training", 3, "train_step"), ("inference", 1, "infer")):
+    for what, passes, name in (("training", 3, "train"), ("inference", 1, "infer")):
         own, plain = contenders[what], contenders[f"plain {what}"]
-        bound = product.best / (passes * operations)
+        cost = passes * operations
+        figures[f"{name}_ratio"] = own.best / plain.best
+        figures[f"{name}_bound_fraction"] = own.best * cost / product.best
         print(
-            f"  {what}: {own.best:.0f}, {own.median:.0f} clips/s; plain {plain.best:.0f}, "
-            f"{plain.median:.0f}; ratio {own.best / plain.best:.2f}, "
-            f"{own.median / plain.median:.2f}; by processor time "
-            f"{own.processor_rate / plain.processor_rate:.2f}; limit {bound:.0f} clips/s, "
-            f"of which {own.best / bound:.2f}, {own.median * product.best / bound / product.median:.2f}"
+            f"  {what}: {own.best:.0f} ({own.median:.0f}) clips/s, plain {plain.best:.0f} "
+            f"({plain.median:.0f}): ratio {own.best / plain.best:.2f} "
+            f"({own.median / plain.median:.2f}), by processor time "
+            f"{own.processor_rate / plain.processor_rate:.2f}\n"
+            f"    limit {product.best / cost:.0f} ({product.median / cost:.0f}) clips/s, reached "
+            f"{own.best * cost / product.best:.2f} ({own.median * cost / product.median:.2f}), "
+            f"by processor time {own.processor_rate * cost / product.processor_rate:.2f}"
         )
-        figures[f"{figure}_ratio"] = own.best / plain.best
-        figures[f"{what.removesuffix('ing').removesuffix('ference')}_bound_fraction"] = (
-            own.best / bound
-        )
-    return {name: figures[name] for name in ("train_step_ratio", "infer_ratio", "train_bound_fraction")}
+    return {
+        "train_step_ratio": figures["train_ratio"],
+        "infer_ratio": figures["infer_ratio"],
+        "train_bound_fraction": figures["train_bound_fraction"],
+    }
 
 
 def make_clips(count: int) -> ClipTensors:
@@ -154,10 +162,8 @@ def make_clips(count: int) -> ClipTensors:
     )
 
 
-def _steps(model: AuGatDsi) -> Callable[[], object]:
+def _steps(model: AuGatDsi, batch: ClipTensors) -> Callable[[], object]:
     """One training step of the network, as `fedpsyau_model.training` makes it."""
-    batch = make_clips(BATCH)
-    model.train()
     step = new_step(model, recognition(model, batch, LOSS), TrainingSettings(), None)
 
     def action() -> object:
@@ -167,9 +173,8 @@ def _steps(model: AuGatDsi) -> Callable[[], object]:
     return action
 
 
-def _plain_steps(plain: PlainNetwork) -> Callable[[], object]:
+def _plain_steps(plain: PlainNetwork, batch: ClipTensors) -> Callable[[], object]:
     """One training step as one writes it down."""
-    batch = make_clips(BATCH)
     defaults = TrainingSettings()
     optimiser = torch.optim.AdamW(
         plain.parameters(), lr=defaults.learning_rate, weight_decay=defaults.weight_decay
@@ -246,7 +251,9 @@ def _print_multiply_adds(model: AuGatDsi, per_clip: Mapping[str, int]) -> None:
     clips = make_clips(BATCH)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         PlainNetwork(model).eval()(clips.flow, clips.rois, PRIOR_WEIGHT)
-    print(f"  as torch counts those of the plain one: {counter.get_total_flops() / 2e6 / BATCH:.1f}")
+    print(
+        f"  as torch counts those of the plain one: {counter.get_total_flops() / 2e6 / BATCH:.1f}"
+    )
 
 
 def _print_memory() -> None:
@@ -257,7 +264,9 @@ def _print_memory() -> None:
         for count in (BATCH, 4 * BATCH):
             with context.Pool(1) as pool:
                 peaks.append(pool.apply(_peak_memory, (plain, count)))
-        print(f"memory of a training step, {name}: {(peaks[1] - peaks[0]) / 3 / BATCH:.2f} MB a clip")
+        print(
+            f"memory of a training step, {name}: {(peaks[1] - peaks[0]) / 3 / BATCH:.2f} MB a clip"
+        )
 
 
 def _peak_memory(plain: bool, count: int) -> float:

@@ -250,7 +250,7 @@ class Predictions(NamedTuple):
 
 @torch.inference_mode()
 def predict(
-    model: AuGatDsi, clips: ClipTensors, prior_weight: float, batch_size: int = 256
+    model: AuGatDsi, clips: ClipTensors, prior_weight: float, batch_size: int = 32
 ) -> Predictions:
     """Run the network over clips in eval mode; the model's own mode is restored.
 

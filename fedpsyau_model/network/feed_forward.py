@@ -6,13 +6,14 @@ Going over the whole of it once for every operation costs as much as the matrix 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from fedpsyau_model.network.pieces import pieces
 
 #: Rows of a piece: its hidden layer, 2048 wide, takes 0.8 MB, which a core's own cache holds.
 _ROWS_PER_THREAD = 96
@@ -33,8 +34,9 @@ class _FeedForward(Function):
     def forward(ctx: Any, rows: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
         result = rows.new_empty(len(rows), len(w2))
         for_backward = any(ctx.needs_input_grad)
-        hidden = rows.new_empty(len(rows) if for_backward else _piece(rows), len(w1))
-        for piece in _pieces(rows):
+        cut = pieces(len(rows), _ROWS_PER_THREAD, rows.device)
+        hidden = rows.new_empty(len(rows) if for_backward else _longest(cut), len(w1))
+        for piece in cut:
             own = hidden[piece] if for_backward else hidden[: piece.stop - piece.start]
             torch.addmm(b1, rows[piece], w1.t(), out=own).relu_()
             # Transposed: 75 columns fill vector registers badly, 96 rows well.
@@ -51,8 +53,9 @@ class _FeedForward(Function):
         of_w1 = rows.new_zeros(w1.shape[::-1])
         of_b1 = torch.zeros_like(w1[:, 0])
         of_w2 = torch.zeros_like(w2)
-        buffer = rows.new_empty(_piece(rows), len(w1))
-        for piece in _pieces(rows):
+        cut = pieces(len(rows), _ROWS_PER_THREAD, rows.device)
+        buffer = rows.new_empty(_longest(cut), len(w1))
+        for piece in cut:
             own, before = hidden[piece], buffer[: piece.stop - piece.start]
             of_w2.addmm_(gradient[piece].t(), own)
             torch.mm(gradient[piece], w2, out=before)
@@ -63,13 +66,5 @@ class _FeedForward(Function):
         return of_rows, of_w1.t(), of_b1, of_w2, gradient.sum(dim=0)
 
 
-def _piece(rows: Tensor) -> int:
-    """Rows of a piece; all of them on a device that hides memory's latency by itself."""
-    if rows.device.type != "cpu":
-        return len(rows)
-    return min(len(rows), _ROWS_PER_THREAD * torch.get_num_threads())
-
-
-def _pieces(rows: Tensor) -> Iterator[slice]:
-    size = max(1, _piece(rows))
-    return (slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
+def _longest(cut: list[slice]) -> int:
+    return max((piece.stop - piece.start for piece in cut), default=0)

@@ -46,13 +46,18 @@ class AttentionLayer(nn.Module):
 
     def forward(self, nodes: Tensor, edges: Tensor, prior: Tensor, weight: float) -> Tensor:
         """nodes: (B, n, in_features). Returns (B, n, heads * out_features)."""
-        batch, node_count, _ = nodes.shape
-        transformed: Tensor = self.transform(nodes)
-        transformed = transformed.view(batch, node_count, *self.source.shape).transpose(1, 2)
-        of_source = (transformed * self.source.unsqueeze(1)).sum(dim=-1)
-        of_target = (transformed * self.target.unsqueeze(1)).sum(dim=-1)
-        scores = F.leaky_relu(of_source.unsqueeze(3) + of_target.unsqueeze(2), _NEGATIVE_SLOPE)
-        attended = attention(scores, edges, prior, weight) @ transformed
+        heads, out_features = self.source.shape
+        # a.Wx = (W'a).x: what scores need of a node comes with its features, by one product.
+        by_head = self.transform.weight.view(heads, out_features, -1)
+        both = torch.stack([self.source, self.target])
+        to_scores = (both.unsqueeze(2) @ by_head).view(2 * heads, -1)
+        projected = F.linear(nodes, torch.cat([self.transform.weight, to_scores]))
+        sizes = [heads * out_features, heads, heads]
+        features, of_source, of_target = torch.split(projected, sizes, dim=2)
+        pairs = of_source.transpose(1, 2).unsqueeze(3) + of_target.transpose(1, 2).unsqueeze(2)
+        scores = F.leaky_relu(pairs, _NEGATIVE_SLOPE)
+        transformed = features.reshape(*nodes.shape[:2], heads, out_features).transpose(1, 2)
+        attended: Tensor = attention(scores, edges, prior, weight) @ transformed
         return attended.transpose(1, 2).flatten(2)
 
 
