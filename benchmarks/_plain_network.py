@@ -1,4 +1,4 @@
-"""AU-GAT-DSI as one writes it down from the paper: the layout that the fast network is held against.
+"""AU-GAT-DSI as one writes it down from the paper: what the fast network is held against.
 
 The local regions are 161 patch slots, four groups of points one after the other: a point that two
 groups look at stands in two slots. Every slot has a convolution call of its own, every attention
@@ -118,7 +118,7 @@ class PlainAttention(nn.Module):
     def forward(self, nodes: Tensor, edges: Tensor, prior: Tensor, weight: float) -> Tensor:
         """(B, n, before) -> (B, n, heads * after)."""
         heads = []
-        weights = self.transform.weight.split(self.after)
+        weights = torch.split(self.transform.weight, self.after)
         for transform, source, target in zip(weights, self.source, self.target, strict=True):
             transformed = nodes @ transform.t()
             pairs = (transformed @ source)[:, :, None] + (transformed @ target)[:, None, :]
@@ -282,7 +282,7 @@ class _PlainAuBranchOverPoints(PlainAuBranch):
 
 
 def plain_over_points(model: AuGatDsi) -> PlainNetwork:
-    """Make a plain network, in eval mode, whose batch norm sees the 65 points once, as the fast one.
+    """Make a plain network, in eval mode, whose batch norm sees each of the 65 points once.
 
     So the two can be compared in training mode too: with slots, a point in two groups counts twice.
     """

@@ -251,9 +251,8 @@ def _print_multiply_adds(model: AuGatDsi, per_clip: Mapping[str, int]) -> None:
     clips = make_clips(BATCH)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         PlainNetwork(model).eval()(clips.flow, clips.rois, PRIOR_WEIGHT)
-    print(
-        f"  as torch counts those of the plain one: {counter.get_total_flops() / 2e6 / BATCH:.1f}"
-    )
+    counted = counter.get_total_flops() / 2e6 / BATCH
+    print(f"  of the plain one, as torch counts them: {counted:.1f}")
 
 
 def _print_memory() -> None:
@@ -264,17 +263,15 @@ def _print_memory() -> None:
         for count in (BATCH, 4 * BATCH):
             with context.Pool(1) as pool:
                 peaks.append(pool.apply(_peak_memory, (plain, count)))
-        print(
-            f"memory of a training step, {name}: {(peaks[1] - peaks[0]) / 3 / BATCH:.2f} MB a clip"
-        )
+        each = (peaks[1] - peaks[0]) / 3 / BATCH
+        print(f"memory of a training step, {name}: {each:.2f} MB a clip")
 
 
 def _peak_memory(plain: bool, count: int) -> float:
-    """Peak resident memory of a process that makes two training steps, MB."""
-    global BATCH
-    BATCH = count
+    """Peak resident memory of a process that makes two training steps of `count` clips, MB."""
     model = build_network(NetworkSettings(), generator_seed=1)
-    step = _plain_steps(PlainNetwork(model)) if plain else _steps(model)
+    batch = make_clips(count)
+    step = _plain_steps(PlainNetwork(model), batch) if plain else _steps(model, batch)
     step()
     step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

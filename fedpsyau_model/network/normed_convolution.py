@@ -1,9 +1,9 @@
 """Convolutions that batch norm and ReLU follow, computed together wherever they can be.
 
 `nn.Sequential(convolution, batch norm, ReLU)` is how such a layer is built and named; here is how
-it is run. In eval mode batch norm is a scale and a shift, which the convolution's weights take over.
-In training several layers side by side share one pass over their maps: every channel has statistics
-of its own, so it does not matter whose layer it belongs to.
+it is run. In eval mode batch norm is a scale and a shift, which the convolution's weights take
+over. In training several layers side by side share one pass over their maps: every channel has
+statistics of its own, so it does not matter whose layer it belongs to.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NormedWeights(NamedTuple):
     norm: nn.BatchNorm2d
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
-        """Weights to convolve with and the shift to add, (out,), which hold an eval-mode batch norm.
+        """Weights to convolve with and the shift to add, (out,), that hold an eval-mode batch norm.
 
         While batch norm is in training mode they are the plain weights, and there is no shift.
         """
