@@ -25,25 +25,33 @@ def feed_forward(rows: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -
     rows: (N, D). w1: (H, D), b1: (H,), w2: (E, H), b2: (E,), as `nn.Linear` has them.
     Returns (N, E).
     """
-    result: Tensor = _FeedForward.apply(rows, w1, b1, w2, b2)  # type: ignore[no-untyped-call]
+    if torch.is_grad_enabled() and any(each.requires_grad for each in (rows, w1, b1, w2, b2)):
+        result: Tensor = _FeedForward.apply(rows, w1, b1, w2, b2)  # type: ignore[no-untyped-call]
+        return result
+    return _forward(rows, w1, b1, w2, b2, None)
+
+
+def _forward(
+    rows: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, kept: Tensor | None
+) -> Tensor:
+    """See `feed_forward`; kept: (N, H), filled with the hidden layer for a backward pass."""
+    result = rows.new_empty(len(rows), len(w2))
+    cut = pieces(len(rows), _ROWS_PER_THREAD, rows.device)
+    passing = rows.new_empty(_longest(cut), len(w1)) if kept is None else kept
+    for piece in cut:
+        hidden = passing[: piece.stop - piece.start] if kept is None else kept[piece]
+        torch.addmm(b1, rows[piece], w1.t(), out=hidden).relu_()
+        # Transposed: 75 columns fill vector registers badly, 96 rows well.
+        torch.addmm(b2[:, None], w2, hidden.t(), out=result[piece].t())
     return result
 
 
 class _FeedForward(Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-        result = rows.new_empty(len(rows), len(w2))
-        for_backward = any(ctx.needs_input_grad)
-        cut = pieces(len(rows), _ROWS_PER_THREAD, rows.device)
-        hidden = rows.new_empty(len(rows) if for_backward else _longest(cut), len(w1))
-        for piece in cut:
-            own = hidden[piece] if for_backward else hidden[: piece.stop - piece.start]
-            torch.addmm(b1, rows[piece], w1.t(), out=own).relu_()
-            # Transposed: 75 columns fill vector registers badly, 96 rows well.
-            torch.addmm(b2[:, None], w2, own.t(), out=result[piece].t())
-        if for_backward:
-            ctx.save_for_backward(rows, hidden, w1, w2)
-        return result
+        hidden = rows.new_empty(len(rows), len(w1))
+        ctx.save_for_backward(rows, hidden, w1, w2)
+        return _forward(rows, w1, b1, w2, b2, hidden)
 
     @staticmethod
     @once_differentiable

@@ -46,6 +46,12 @@ class AttentionLayer(nn.Module):
 
     def forward(self, nodes: Tensor, edges: Tensor, prior: Tensor, weight: float) -> Tensor:
         """nodes: (B, n, in_features). Returns (B, n, heads * out_features)."""
+        transformed, scores = self._projected(nodes)
+        attended = attention(scores, edges, prior, weight) @ transformed
+        return attended.transpose(1, 2).flatten(2)
+
+    def _projected(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of every head, (B, heads, n, out_features), and scores, (B, heads, n, n)."""
         heads, out_features = self.source.shape
         # a.Wx = (W'a).x: what scores need of a node comes with its features, by one product.
         by_head = self.transform.weight.view(heads, out_features, -1)
@@ -54,11 +60,9 @@ class AttentionLayer(nn.Module):
         projected = F.linear(nodes, torch.cat([self.transform.weight, to_scores]))
         sizes = [heads * out_features, heads, heads]
         features, of_source, of_target = torch.split(projected, sizes, dim=2)
-        pairs = of_source.transpose(1, 2).unsqueeze(3) + of_target.transpose(1, 2).unsqueeze(2)
-        scores = F.leaky_relu(pairs, _NEGATIVE_SLOPE)
         transformed = features.reshape(*nodes.shape[:2], heads, out_features).transpose(1, 2)
-        attended: Tensor = attention(scores, edges, prior, weight) @ transformed
-        return attended.transpose(1, 2).flatten(2)
+        pairs = of_source.transpose(1, 2).unsqueeze(3) + of_target.transpose(1, 2).unsqueeze(2)
+        return transformed, F.leaky_relu(pairs, _NEGATIVE_SLOPE)
 
 
 class DpkGat(nn.Module):
