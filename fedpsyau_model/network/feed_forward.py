@@ -75,4 +75,4 @@ class _FeedForward(Function):
 
 
 def _longest(cut: list[slice]) -> int:
-    return max((piece.stop - piece.start for piece in cut), default=0)
+    return max((piece.stop - piece.start for piece in cut))

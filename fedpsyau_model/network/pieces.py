@@ -10,7 +10,9 @@ __all__ = ["pieces"]
 def pieces(rows: int, per_thread: int, device: torch.device) -> list[slice]:
     """Cut `rows` rows into pieces of `per_thread` rows for every thread, the last one smaller.
 
-    All of them are one piece on a device that hides memory's latency by itself.
+    All of them are one piece on a device that hides memory's latency by itself; no rows are one
+    piece as well.
     """
-    size = per_thread * torch.get_num_threads() if device.type == "cpu" else rows
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, max(1, size))]
+    size = per_thread * torch.get_num_threads() if device.type == "cpu" else max(1, rows)
+    starts = range(0, max(1, rows), size)
+    return [slice(start, min(start + size, rows)) for start in starts]
