@@ -75,4 +75,5 @@ class _FeedForward(Function):
 
 
 def _longest(cut: list[slice]) -> int:
-    return max((piece.stop - piece.start for piece in cut))
+    lengths: list[int] = [piece.stop - piece.start for piece in cut]
+    return max(lengths)

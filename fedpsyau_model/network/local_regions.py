@@ -108,14 +108,14 @@ class PointEncoder(nn.TransformerEncoderLayer):
     def forward(self, points: Tensor) -> Tensor:  # type: ignore[override]
         """points: (B, P, 75). Returns the same shape; points of different clips do not mix."""
         rows = points.flatten(0, 1)
-        rows = self.norm1(rows + self._attended(rows, len(points)))
+        rows = self.norm1(rows + self._attended(rows, points.shape[1]))
         hidden, out = self.linear1, self.linear2
         wide = feed_forward(rows, hidden.weight, hidden.bias, out.weight, out.bias)
         encoded: Tensor = self.norm2(rows + wide)
         return encoded.view_as(points)
 
-    def _attended(self, rows: Tensor, batch: int) -> Tensor:
-        """Self-attention: (B P, 75) -> (B P, 75).
+    def _attended(self, rows: Tensor, point_count: int) -> Tensor:
+        """Self-attention among each clip's points, P of them: (B P, 75) -> (B P, 75).
 
         Heads of 15 features get a zero as their 16th, which changes no scalar product: 16 numbers
         fill a vector register. It comes with the weights, so no activation is copied for it.
@@ -125,11 +125,15 @@ class PointEncoder(nn.TransformerEncoderLayer):
         weight = F.pad(attention.in_proj_weight.view(3, _ENCODER_HEADS, each, -1), (0, 0, 0, 1))
         bias = F.pad(attention.in_proj_bias.view(3, _ENCODER_HEADS, each), (0, 1))
         projected = F.linear(rows, weight.flatten(0, 2), bias.flatten())
-        by_head = projected.view(batch, -1, *bias.shape).permute(2, 0, 3, 1, 4)
+        by_head = projected.view(len(rows) // point_count, point_count, *bias.shape).permute(
+            2, 0, 3, 1, 4
+        )
         query, key, value = by_head.unbind()
         seen = F.scaled_dot_product_attention(query, key, value, scale=each**-0.5)
         out = F.pad(attention.out_proj.weight.view(-1, _ENCODER_HEADS, each), (0, 1)).flatten(1)
-        return F.linear(seen.transpose(1, 2).reshape(len(rows), -1), out, attention.out_proj.bias)
+        return F.linear(
+            seen.transpose(1, 2).reshape(len(rows), out.shape[1]), out, attention.out_proj.bias
+        )
 
 
 class SpatialStructureEncoder(nn.Module):
