@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fedpsyau_model.command_line import new_app
-from fedpsyau_model.settings import (
-    FederationSettings,
-    Settings,
-    environment_name,
-    kebab_case,
-)
+
+if TYPE_CHECKING:
+    from fedpsyau_model.settings import Settings
 
 app = new_app("List the federation's settings with their defaults.")
 
@@ -24,6 +21,8 @@ def settings(
     markdown: bool = typer.Option(False, help="As a Markdown table, as in docs/settings.md."),
 ) -> None:
     """List every key of federation.toml with its default and what is allowed."""
+    from fedpsyau_model.settings import FederationSettings
+
     if markdown:
         typer.echo(markdown_table(FederationSettings))
         return
@@ -38,6 +37,8 @@ def settings(
 
 def markdown_table(model: type[Settings]) -> str:
     """The table of docs/settings.md."""
+    from fedpsyau_model.settings import environment_name
+
     lines = [
         "| key | default | allowed | meaning | environment |",
         "|---|---|---|---|---|",
@@ -52,6 +53,8 @@ def markdown_table(model: type[Settings]) -> str:
 
 def settings_rows(model: type[Settings], prefix: str = "") -> list[tuple[str, str, str, str]]:
     """Rows (key, default, allowed, meaning) of a settings model and its sections."""
+    from fedpsyau_model.settings import Settings, kebab_case
+
     properties = model.model_json_schema(by_alias=True)["properties"]
     rows: list[tuple[str, str, str, str]] = []
     for name, field in model.model_fields.items():

@@ -89,21 +89,7 @@ def train(
     device = next(model.parameters()).device
     clips = clips.to(device)
     with _frozen_but(model, only):
-        trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        optimiser = torch.optim.AdamW(
-            trained.values(),
-            lr=epochs[0].learning_rate,
-            weight_decay=training.weight_decay,
-            fused=True,
-        )
-        step = _Step(
-            model=model,
-            optimiser=optimiser,
-            parameters=list(trained.values()),
-            centre=None if pull is None else _reference(trained, pull.centre),
-            pull_weight=0.0 if pull is None else pull.weight,
-            objective=objective or recognition(model, clips, loss),
-        )
+        step = new_step(model, objective or recognition(model, clips, loss), training, pull)
         model.train()
         with seeded_randomness(_drawn_seed(generator), device):
             for number, epoch in enumerate(epochs, start=1):
@@ -145,7 +131,7 @@ def _frozen_but(model: AuGatDsi, only: Collection[str] | None) -> Iterator[None]
             value.requires_grad_(True)
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """What every step of a training has in common."""
 
     model: AuGatDsi
@@ -156,8 +142,31 @@ class _Step(NamedTuple):
     objective: Objective
 
 
+def new_step(
+    model: AuGatDsi, objective: Objective, training: TrainingSettings, pull: Pull | None
+) -> Step:
+    """Make the step that trains what is not frozen of a model, with a fresh AdamW.
+
+    Raises WeightsMismatchError if the pull's centre does not fit.
+    """
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    return Step(
+        model=model,
+        optimiser=torch.optim.AdamW(
+            trained.values(),
+            lr=training.learning_rate,
+            weight_decay=training.weight_decay,
+            fused=True,
+        ),
+        parameters=list(trained.values()),
+        centre=None if pull is None else _reference(trained, pull.centre),
+        pull_weight=0.0 if pull is None else pull.weight,
+        objective=objective,
+    )
+
+
 def _run_epoch(
-    step: _Step,
+    step: Step,
     clips: ClipTensors,
     epoch: Epoch,
     number: int,
@@ -171,7 +180,7 @@ def _run_epoch(
     counts = torch.zeros(5, dtype=torch.float64)
     for batch_number, indices in enumerate(batches(order, batch_size), start=1):
         batch = clips.subset(indices)
-        losses = _train_step(step, batch, epoch.prior_weight)
+        losses = train_step(step, batch, epoch.prior_weight)
         if not math.isfinite(losses.total):
             raise TrainingDivergedError(
                 f"The loss became {losses.total} in epoch {number}, batch {batch_number}, at a "
@@ -187,8 +196,8 @@ def _run_epoch(
     return MeanLosses(*(sums / counts.clamp(min=1)).tolist())
 
 
-def _train_step(step: _Step, batch: ClipTensors, prior_weight: float) -> MeanLosses:
-    """Make one update, unless the loss is not finite."""
+def train_step(step: Step, batch: ClipTensors, prior_weight: float) -> MeanLosses:
+    """Make one update, unless the loss is not finite. Returns the losses of before."""
     terms = step.objective(step.model, batch, prior_weight)
     step.optimiser.zero_grad()
     torch.autograd.backward(terms.total)
@@ -241,7 +250,7 @@ class Predictions(NamedTuple):
 
 @torch.inference_mode()
 def predict(
-    model: AuGatDsi, clips: ClipTensors, prior_weight: float, batch_size: int = 256
+    model: AuGatDsi, clips: ClipTensors, prior_weight: float, batch_size: int = 32
 ) -> Predictions:
     """Run the network over clips in eval mode; the model's own mode is restored.
 

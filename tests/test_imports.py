@@ -112,8 +112,8 @@ def source_of(module):
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def torch_is_loaded_after(program):
-    program += "\nimport sys\nsys.exit(int('torch' in sys.modules))"
+def is_loaded_after(program, module="torch"):
+    program += f"\nimport sys\nsys.exit(int({module!r} in sys.modules))"
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
     )
@@ -126,16 +126,18 @@ def torch_is_loaded_after(program):
 def test_loading_a_command_does_not_load_torch(module):
     if not source_of(module).exists():
         pytest.skip(f"{module} is not written yet")
-    assert not torch_is_loaded_after(f"import {module}")
+    assert not is_loaded_after(f"import {module}")
 
 
-def test_help_does_not_load_torch():
-    assert not torch_is_loaded_after(
+@pytest.mark.parametrize("module", ["torch", "numpy", "pydantic"])
+def test_help_loads_nothing_heavy(module):
+    program = (
         "import sys\n"
         "from fedpsyau_model.command_line import main\n"
         "sys.argv = ['fedpsyau', '--help']\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code"
     )
+    assert not is_loaded_after(program, module)
 
 
 def test_asking_a_server_for_its_health_does_not_load_torch():
@@ -147,4 +149,4 @@ def test_asking_a_server_for_its_health_does_not_load_torch():
 
 
 def test_the_torch_check_can_fail():
-    assert torch_is_loaded_after("import torch")
+    assert is_loaded_after("import torch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from fedpsyau_model.action_units import AU_GROUPS, AUS
 from fedpsyau_model.network.local_regions import MOTION_CHANNELS, PATCH_SIZE
+from fedpsyau_model.network.normed_convolution import NormedWeights, convolve, normed
 
 #: Features of one action unit: its 5x5 map, flattened.
 AU_FEATURES = PATCH_SIZE * PATCH_SIZE
@@ -59,11 +61,18 @@ class GroupFeatures(nn.Module):
             nn.ReLU(inplace=True),
         )
 
+    @property
+    def norm(self) -> nn.BatchNorm2d:
+        """Batch norm of the maps."""
+        return cast(nn.BatchNorm2d, self.maps[2])
+
     def forward(self, points: Tensor) -> Tensor:
-        """points: (B, P, 75), the group's own. Returns (B, n, 25), >= 0, not normalised."""
-        excited: Tensor = self.excitation(points)
-        maps: Tensor = self.maps(excited.reshape(-1, self.channels, PATCH_SIZE, PATCH_SIZE))
-        return maps.flatten(2)
+        """points: (B, P, 75), the group's own. Returns (B, n, 5, 5), to be handed to `normed`."""
+        excited = self.excitation(points).view(-1, self.channels, PATCH_SIZE, PATCH_SIZE)
+        # Nothing stands between the two convolutions, so they are one with the product's weights.
+        wide, narrow = cast(Tensor, self.maps[0].weight), cast(Tensor, self.maps[1].weight)
+        weight = (narrow.flatten(1) @ wide.flatten(1)).view(-1, *wide.shape[1:])
+        return convolve(excited, NormedWeights(weight, self.norm))
 
 
 class AuFeatureExtractor(nn.Module):
@@ -84,8 +93,10 @@ class AuFeatureExtractor(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """points: (B, 65, 75). Returns (B, 12, 25), each AU's features of length 1 at most."""
         by_group = torch.split(points.index_select(1, self.slots), self.group_sizes, dim=1)
-        features = [group(own) for group, own in zip(self.groups, by_group, strict=True)]
-        return F.normalize(torch.cat(features, dim=1), dim=2, eps=_SHORTEST_NORM)
+        maps = [group(own) for group, own in zip(self.groups, by_group, strict=True)]
+        norms = [cast(GroupFeatures, group).norm for group in self.groups]
+        features = normed(torch.cat(maps, dim=1), *norms)
+        return F.normalize(features.flatten(2), dim=2, eps=_SHORTEST_NORM)
 
 
 class AuPredictor(nn.Sequential):

@@ -46,27 +46,28 @@ class AttentionLayer(nn.Module):
 
     def forward(self, nodes: Tensor, edges: Tensor, prior: Tensor, weight: float) -> Tensor:
         """nodes: (B, n, in_features). Returns (B, n, heads * out_features)."""
-        transformed = self._transformed(nodes)
-        attended = self._attention(transformed, edges, prior, weight) @ transformed
+        transformed, scores = self._projected(nodes)
+        attended = attention(scores, edges, prior, weight) @ transformed
         return attended.transpose(1, 2).flatten(2)
 
     def attention_of(self, nodes: Tensor, edges: Tensor, prior: Tensor, weight: float) -> Tensor:
         """How much node i attends to node j for the arguments of `forward`: (B, heads, n, n)."""
-        return self._attention(self._transformed(nodes), edges, prior, weight)
-
-    def _transformed(self, nodes: Tensor) -> Tensor:
-        """(B, heads, n, out_features)."""
-        batch, node_count, _ = nodes.shape
-        transformed: Tensor = self.transform(nodes)
-        return transformed.view(batch, node_count, *self.source.shape).transpose(1, 2)
-
-    def _attention(
-        self, transformed: Tensor, edges: Tensor, prior: Tensor, weight: float
-    ) -> Tensor:
-        of_source = (transformed * self.source.unsqueeze(1)).sum(dim=-1)
-        of_target = (transformed * self.target.unsqueeze(1)).sum(dim=-1)
-        scores = F.leaky_relu(of_source.unsqueeze(3) + of_target.unsqueeze(2), _NEGATIVE_SLOPE)
+        _, scores = self._projected(nodes)
         return attention(scores, edges, prior, weight)
+
+    def _projected(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of every head, (B, heads, n, out_features), and scores, (B, heads, n, n)."""
+        heads, out_features = self.source.shape
+        # a.Wx = (W'a).x: what scores need of a node comes with its features, by one product.
+        by_head = self.transform.weight.view(heads, out_features, -1)
+        both = torch.stack([self.source, self.target])
+        to_scores = (both.unsqueeze(2) @ by_head).view(2 * heads, -1)
+        projected = F.linear(nodes, torch.cat([self.transform.weight, to_scores]))
+        sizes = [heads * out_features, heads, heads]
+        features, of_source, of_target = torch.split(projected, sizes, dim=2)
+        transformed = features.reshape(*nodes.shape[:2], heads, out_features).transpose(1, 2)
+        pairs = of_source.transpose(1, 2).unsqueeze(3) + of_target.transpose(1, 2).unsqueeze(2)
+        return transformed, F.leaky_relu(pairs, _NEGATIVE_SLOPE)
 
 
 class DpkGat(nn.Module):

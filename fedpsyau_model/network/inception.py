@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from fedpsyau_model.action_units import AUS
 from fedpsyau_model.network.local_regions import MOTION_CHANNELS, PATCH_SIZE
+from fedpsyau_model.network.normed_convolution import (
+    NormedWeights,
+    convolve,
+    normed,
+    normed_convolution,
+    normed_weights,
+)
+from fedpsyau_model.network.pooling import PoolQuarters, pool_neighbours
 
 #: Height and width of the global optical flow.
 FLOW_SIZE = 28
@@ -17,42 +27,66 @@ _FLOW_CHANNELS = (6, 16)
 _FLOW_FEATURES = 1024
 
 
-def _convolution(before: int, after: int, kernel_size: int) -> nn.Sequential:
-    # Batch norm makes the streams indifferent to the scale of their input: flow methods recover
-    # between 0.6 and 1.0 of a motion's magnitude, and a 28x28 flow is a few tenths of a pixel.
-    return nn.Sequential(
-        nn.Conv2d(before, after, kernel_size, padding=kernel_size // 2, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(inplace=True),
-    )
+_Pair = tuple[NormedWeights, NormedWeights]
 
 
 class InceptionBlock(nn.Module):
-    """Four branches side by side: 1x1; 1x1 - 3x3; 1x1 - 5x5; pooling - 1x1."""
+    """Four branches side by side: 1x1; 1x1 - 3x3; 1x1 - 5x5; pooling - 1x1.
+
+    Every convolution is followed by batch norm and ReLU. Batch norm makes the streams indifferent
+    to the scale of their input: flow methods recover between 0.6 and 1.0 of a motion's magnitude,
+    and a 28x28 flow is a few tenths of a pixel.
+    """
 
     def __init__(self, in_channels: int, branch_channels: int) -> None:
         super().__init__()
+        self.branch_channels = branch_channels
         self.branches = nn.ModuleList(
             [
-                _convolution(in_channels, branch_channels, 1),
+                normed_convolution(in_channels, branch_channels, 1),
                 nn.Sequential(
-                    _convolution(in_channels, branch_channels, 1),
-                    _convolution(branch_channels, branch_channels, 3),
+                    normed_convolution(in_channels, branch_channels, 1),
+                    normed_convolution(branch_channels, branch_channels, 3),
                 ),
                 nn.Sequential(
-                    _convolution(in_channels, branch_channels, 1),
-                    _convolution(branch_channels, branch_channels, 5),
+                    normed_convolution(in_channels, branch_channels, 1),
+                    normed_convolution(branch_channels, branch_channels, 5),
                 ),
                 nn.Sequential(
                     nn.MaxPool2d(3, stride=1, padding=1),
-                    _convolution(in_channels, branch_channels, 1),
+                    normed_convolution(in_channels, branch_channels, 1),
                 ),
             ]
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Run the branches: (B, in_channels, H, W) -> (B, 4 branch_channels, H, W), >= 0."""
-        return torch.cat([branch(maps) for branch in self.branches], dim=1)
+        """Run the branches: (B, in_channels, H, W) -> (B, 4 branch_channels, H, W), >= 0.
+
+        The three 1x1 convolutions over the same maps are one, and so are the batch norms that come
+        after the branches' last convolutions.
+        """
+        width = self.branch_channels
+        one, (before_three, three), (before_five, five), after_pooling = self._layers()
+        first = convolve(maps, one, before_three, before_five)
+        inner = normed(first[:, width:], before_three.norm, before_five.norm)
+        last = [
+            first[:, :width],
+            convolve(inner[:, :width], three),
+            convolve(inner[:, width:], five),
+            convolve(pool_neighbours(maps), after_pooling),
+        ]
+        norms = (one.norm, three.norm, five.norm, after_pooling.norm)
+        return normed(torch.cat(last, dim=1), *norms)
+
+    def _layers(self) -> tuple[NormedWeights, _Pair, _Pair, NormedWeights]:
+        branches: Any = self.branches
+        one, three, five, (_, after_pooling) = branches
+        return (
+            normed_weights(one),
+            (normed_weights(three[0]), normed_weights(three[1])),
+            (normed_weights(five[0]), normed_weights(five[1])),
+            normed_weights(after_pooling),
+        )
 
 
 class InceptionStream(nn.Sequential):
@@ -63,12 +97,20 @@ class InceptionStream(nn.Sequential):
         first, second = branch_channels
         super().__init__(
             InceptionBlock(in_channels, first),
-            nn.MaxPool2d(2, ceil_mode=True),
+            PoolQuarters(),
             InceptionBlock(_BRANCHES * first, second),
-            nn.MaxPool2d(2, ceil_mode=True),
+            PoolQuarters(),
             nn.Flatten(),
         )
         self.out_features = _BRANCHES * second * (-(-size // 4)) ** 2
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """maps: (B, in_channels, H, W). Returns (B, out_features)."""
+        # Channels-last: convolutions with few channels and pooling take half the time.
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        for layer in self:
+            maps = layer(maps)
+        return maps
 
 
 class DualStreamInception(nn.Module):

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedpsyau_model.settings import LONGEST_NAME
-
 if TYPE_CHECKING:
     from fedpsyau_client.own_priors.au_sources import AuSource
     from fedpsyau_client.own_priors.priors_file import PriorsFile
@@ -133,6 +131,8 @@ def _priors_file(
 
 def _sources_name(sources: Sequence[AuSource]) -> str:
     """Names of the sources, as many of them as there is room for."""
+    from fedpsyau_model.settings import LONGEST_NAME
+
     name = " + ".join(source.partition or source.dataset for source in sources)
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
