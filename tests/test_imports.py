@@ -141,7 +141,7 @@ def test_help_loads_nothing_heavy(module):
 
 
 def test_asking_a_server_for_its_health_does_not_load_torch():
-    assert not torch_is_loaded_after(
+    assert not is_loaded_after(
         "import sys; sys.argv = ['fedpsyau-server', 'health', '--address', '127.0.0.1:1']\n"
         "from fedpsyau_server.command import app\n"
         "try: app()\nexcept SystemExit as end: assert end.code == 1"

@@ -357,4 +357,4 @@ def test_a_site_that_is_back_under_another_node_is_not_lost_with_the_old_one(
     grid.pull = pull  # type: ignore[method-assign]
     assert list(link.exchange({"a": order()}, 0.5)) == []
     assert grid.sent == [(HELLO, 1), (TRAIN, 1), (HELLO, 2), (TRAIN, 2)]
-    assert [name for name, _ in events] == ["joined", "joined"]
+    assert [name for name, _ in events] == ["joined", "sent", "gone", "joined", "sent"]

@@ -380,5 +380,6 @@ def test_recorded_attention_is_that_which_the_layer_applies(make_model):
     attention = layer.hidden.attention_of(nodes, *known)
     torch.testing.assert_close(attention.sum(dim=-1), torch.ones(2, 3, 12))
     assert not attention[:, :, ~layer.edges].any()
-    attended = attention @ layer.hidden._transformed(nodes)
+    by_head = layer.hidden.transform(nodes).view(2, 12, 3, -1).transpose(1, 2)
+    attended = attention @ by_head
     torch.testing.assert_close(layer.hidden(nodes, *known), attended.transpose(1, 2).flatten(2))
