@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from fedpsyau_client.synthetic.twin import write_twin
 from fedpsyau_model.addresses import answers
 from fedpsyau_model.child_process import ChildProcess, free_port, script
 
@@ -31,7 +32,7 @@ def main() -> None:
     helps = [_seconds([script("fedpsyau"), "--help"]) for _ in range(arguments.repeat)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _seconds([script("fedpsyau"), "data", "synth", "--scale", "0.02", "--out", name + "/data"])
+        write_twin(folder / "data", scale=0.02)
         joins = [_join_seconds(folder, number) for number in range(arguments.repeat)]
     print(f"client, each start: {', '.join(f'{seconds:.1f}' for seconds in joins)} s")
     print(f"help_seconds: {min(helps):.3f}")
