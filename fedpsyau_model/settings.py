@@ -466,14 +466,20 @@ ENVIRONMENT_PREFIX = "FEDPSYAU_"
 #: environment may serve both roles, so that each role knows the other's variables.
 CLIENT_KEYS = (
     *("partition", "data", "state", "priors", "superlink", "device", "threads", "connect-seconds"),
-    *("kit", "insecure"),
+    *("kit", "insecure", "policy", "carried-days"),
+)
+
+#: Those of an experiment that a federation does not have; that package comes after this one, too.
+EXPERIMENT_KEYS = (
+    *("experiment.seeds", "experiment.epochs", "experiment.folds", "experiment.loso"),
+    *("experiment.seven-classes", "experiment.pretraining-epochs", "experiment.resamples"),
 )
 
 #: Variables that are no settings; the same test looks for others in the code.
 OTHER_VARIABLES = frozenset(
     {
         *("FEDPSYAU_DEBUG", "FEDPSYAU_MODELS", "FEDPSYAU_LOG_FORMAT", "FEDPSYAU_SHARED_DATA"),
-        *("FEDPSYAU_RUN_FOLDER", "FEDPSYAU_LAUNCHER"),
+        *("FEDPSYAU_RUN_FOLDER", "FEDPSYAU_LAUNCHER", "FEDPSYAU_LARGEST_REPLY"),
     }
 )
 
@@ -567,7 +573,7 @@ def _environment_values(model: type[Settings], environment: Mapping[str, str]) -
 def require_known_variables(environment: Mapping[str, str]) -> None:
     """Raise SettingsError for a variable of ours that nothing reads: it was misspelt."""
     known = {environment_name(key) for key in dotted_keys(FederationSettings)}
-    known |= OTHER_VARIABLES | {environment_name(key) for key in CLIENT_KEYS}
+    known |= OTHER_VARIABLES | {environment_name(key) for key in (*CLIENT_KEYS, *EXPERIMENT_KEYS)}
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=2)

@@ -2,7 +2,7 @@
 # Prepare what docker-compose.yml shows: a synthetic site's data and kit in every volume below /sites,
 # the coordinator's folder in /federation. What is there already stays as it is.
 #
-# usage: fedpsyau-prepare-demo UID GID
+# usage: fedpsyau-prepare-demo UID GID SCALE
 #
 # Starts as root to give the volumes to UID:GID, under which everything else happens.
 set -eu
@@ -15,7 +15,7 @@ if [ "$(id -u)" = 0 ]; then
         exit 1
     fi
     chown "$1:$2" /results /federation /sites/* /states/*
-    exec setpriv --reuid "$1" --regid "$2" --clear-groups "$0" "$1" "$2"
+    exec setpriv --reuid "$1" --regid "$2" --clear-groups "$0" "$1" "$2" "$3"
 fi
 
 sites=$(ls /sites)
@@ -36,7 +36,7 @@ for site in $sites; do
     [ -e "/sites/$site/data/$site" ] || missing=yes
 done
 if [ $missing = yes ]; then
-    fedpsyau data synth --out /tmp/twin --scale "${FEDPSYAU_SCALE:-0.1}"
+    fedpsyau data synth --out /tmp/twin --scale "$3"
     for site in $sites; do
         partial=/sites/$site/.data.partial
         rm -rf "$partial" "/sites/$site/data"

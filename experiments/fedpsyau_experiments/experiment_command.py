@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedpsyau_experiments.paper.catalogue import EXPERIMENTS, Experiment
-from fedpsyau_experiments.paper.settings import SIZES, TWIN_SCALES, ExperimentSettings, Size
+from fedpsyau_experiments.paper.sizes import SIZES, TWIN_SCALES, Size
 from fedpsyau_model.command_line import new_app
-from fedpsyau_model.settings import load_settings
 
 if TYPE_CHECKING:
     from fedpsyau_experiments.paper.experiment_job import Begin
@@ -90,7 +89,9 @@ def command_of(experiment: Experiment) -> Callable[..., None]:
         ] = False,
     ) -> None:
         from fedpsyau_experiments.paper.experiment_job import Options, run_experiment
+        from fedpsyau_experiments.paper.settings import ExperimentSettings
         from fedpsyau_model.errors import SettingsError
+        from fedpsyau_model.settings import load_settings
 
         if data is not None and scale is not None:
             raise SettingsError("--scale is for the synthetic twin; leave it out with --data.")

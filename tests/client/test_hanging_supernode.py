@@ -57,4 +57,6 @@ def test_a_process_that_ends_is_replaced_after_ever_longer_pauses_until_it_has_w
                 node.has_worked()
             node._process.wait(5)
             assert node.keep_alive()
-    assert pauses == [0.0, 0.1, 0.1, 0.0]
+    # Each is shortened by chance, to half of it at most.
+    for pause, longest in zip(pauses, (0.0, 0.1, 0.1, 0.0), strict=True):
+        assert longest / 2 <= pause <= longest

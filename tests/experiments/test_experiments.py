@@ -25,7 +25,8 @@ from fedpsyau_experiments.paper.outcome import Outcome, summarise
 from fedpsyau_experiments.paper.outputs import write_outputs
 from fedpsyau_experiments.paper.plan import Cell, ExperimentPlan, make_plan, settings_of
 from fedpsyau_experiments.paper.published import published
-from fedpsyau_experiments.paper.settings import SIZES, ExperimentSettings
+from fedpsyau_experiments.paper.settings import ExperimentSettings
+from fedpsyau_experiments.paper.sizes import SIZES
 from fedpsyau_model.command_line import new_app
 from fedpsyau_model.errors import (
     DataNotFoundError,

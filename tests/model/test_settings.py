@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from fedpsyau_client.settings import ClientSettings
+from fedpsyau_experiments.paper.settings import ExperimentSettings
 from fedpsyau_model.errors import SettingsError
 from fedpsyau_model.settings import (
     CLIENT_KEYS,
     DEFAULT_SITES,
+    EXPERIMENT_KEYS,
     OTHER_VARIABLES,
     FederationSettings,
     agreement_differences,
@@ -120,6 +122,9 @@ def test_a_misspelt_variable_is_an_error_that_names_the_nearest(name: str, meant
 
 def test_variables_of_the_other_role_and_those_that_are_no_settings_are_known() -> None:
     assert {kebab_case(name) for name in ClientSettings.model_fields} == set(CLIENT_KEYS)
+    assert set(dotted_keys(ExperimentSettings)) - set(dotted_keys(FederationSettings)) == set(
+        EXPERIMENT_KEYS
+    )
     in_code = {
         found
         for package in ("fedpsyau_model", "priors", "client", "server", "experiments")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from fedpsyau_model.bootstrap import RESAMPLES
 from fedpsyau_model.settings import FederationSettings, Settings
 
-__all__ = ["SIZES", "TWIN_SCALES", "ExperimentSection", "ExperimentSettings", "Size"]
+__all__ = ["ExperimentSection", "ExperimentSettings"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -59,23 +58,3 @@ class ExperimentSettings(FederationSettings):
     """What ``--config`` of an experiment may hold; `seed` is not used, but `experiment.seeds`."""
 
     experiment: ExperimentSection = ExperimentSection()
-
-
-Size = Literal["small", "paper"]
-
-#: What stands in for the defaults of `ExperimentSettings`, by dotted key.
-SIZES: Mapping[Size, Mapping[str, Any]] = {
-    "small": {
-        "experiment.seeds": (0, 1, 2),
-        "experiment.epochs": 8,
-        "experiment.folds": 2,
-        "experiment.loso": (),
-        "experiment.pretraining-epochs": 8,
-        "training.batch-size": 8,
-        "rounds.rounds": 3,
-    },
-    "paper": {},
-}
-
-#: Scale of the twin where none is given.
-TWIN_SCALES: Mapping[Size, float] = {"small": 0.01, "paper": 1.0}
