@@ -38,6 +38,7 @@ class Death:
 def kill(federation: Federation, death: Death) -> str:
     """Wait for the moment, kill -9, and return the moment that it really was."""
     stale = _round_folders(federation.run_folder)
+    life = EventTail(federation.run_folder / "events.jsonl", past=False)
     _wait_for(federation, death, stale)
     server = federation.processes["server"]
     if script := _SCRIPTS.get(death.victims):
@@ -47,7 +48,7 @@ def kill(federation: Federation, death: Death) -> str:
     for pid in sorted(victims, key=lambda pid: pid != server.pid):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    moment = _moment(federation.run_folder, stale)
+    moment = _moment(federation.run_folder, stale, life)
     if server.pid in victims:
         server.wait(30)
     return moment
@@ -90,16 +91,16 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _moment(run_folder: Path, stale: set[str]) -> str:
+def _moment(run_folder: Path, stale: set[str], life: EventTail) -> str:
     """Which moment a dead server was at, from what it has left on disk.
 
-    stale: folders of rounds that earlier deaths have left.
+    stale: folders of rounds that earlier deaths have left. life: what it has told since the last.
     """
     number = f"{json.loads((run_folder / 'state.json').read_text())['round'] + 1:04d}"
     if any(number in name for name in _round_folders(run_folder) - stale):
         return "write"
     last = "gather"
-    for event in EventTail(run_folder / "events.jsonl", past=True).new():
+    for event in life.new():
         last = _MOMENT_AFTER.get(event["event"], last)
     return last
 
