@@ -35,10 +35,10 @@ def test_a_process_that_lives_and_answers_nothing_is_replaced(
     with supernode_that("sleep 60") as node:
         before = node._process.pid
         assert not node.keep_alive()
-        assert not node.tasks.answer_next(lambda message: message)
+        assert not node.tasks.answer_next(lambda message, _bundle: message)
         assert not node.keep_alive()
         time.sleep(0.4)
-        assert not node.tasks.answer_next(lambda message: message)
+        assert not node.tasks.answer_next(lambda message, _bundle: message)
         assert node.keep_alive()
         assert node._process.pid != before
         assert node.tasks.silent_for() == 0

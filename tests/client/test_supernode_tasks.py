@@ -96,6 +96,6 @@ def test_a_supernode_that_stays_busy_is_not_tried_for_ever(
 
 def test_no_task_can_be_had_of_a_supernode_that_has_ended() -> None:
     source = TaskSource(f"127.0.0.1:{free_port()}", b"secret")
-    assert source.answer_next(lambda message: message) is False
+    assert source.answer_next(lambda message, _bundle: message) is False
     assert not source.lost_one
     source.close()

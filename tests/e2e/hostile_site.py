@@ -274,7 +274,7 @@ class HostileSite(threading.Thread):
         self._done.set()
         self.join(30)
 
-    def _answer(self, message: Message) -> Message:
+    def _answer(self, message: Message, _bundle: bytes) -> Message:
         kind = message.metadata.message_type
         values = dict(message.content.config_records[VALUES_RECORD])
         if kind == HELLO:
