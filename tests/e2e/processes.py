@@ -139,7 +139,14 @@ class Federation:
                     return each
             return None
 
-        return wait_until(found, seconds, f"the event {event} {details}")
+        def found_or_over() -> dict[str, Any] | None:
+            server = self.processes.get("server")
+            is_over = server is not None and server.poll() is not None
+            if not (event_found := found()) and is_over:
+                raise AssertionError(f"the server ended without {event}:\n{self.log('server')}")
+            return event_found
+
+        return wait_until(found_or_over, seconds, f"the event {event} {details}")
 
     def rounds(self) -> list[dict[str, Any]]:
         text = (self.run_folder / "rounds.jsonl").read_text()

@@ -154,6 +154,7 @@ def test_fedavg_gives_every_site_the_same_model(tmp_path: Path, twin: Path) -> N
     assert {line["sites"]["dfme_c1"]["loss_proximal"] for line in federation.rounds()} == {0.0}
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_goes_on_and_ends_as_the_unbroken_run(
     new_federation: Callable[..., Federation], finished: Federation
 ) -> None:

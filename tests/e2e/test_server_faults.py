@@ -201,6 +201,7 @@ def assert_stopped_by(federation: Federation, cause: str) -> None:
     assert [line["round"] for line in folder.rounds()] == [1]
 
 
+@pytest.mark.slow
 def test_full_disk(on_small_disk: Federation) -> None:
     federation = on_small_disk
     start(federation, 2)
