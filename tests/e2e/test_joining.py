@@ -50,6 +50,7 @@ def test_unknown_partition(waiting: Federation) -> None:
     assert "dfme_c1, dfme_c2" in reason
 
 
+@pytest.mark.slow
 def test_taken_name(waiting: Federation) -> None:
     waiting.start_site("dfme_c1", "--state", waiting.folder / "elsewhere", name="second")
     assert waiting.wait("second", 60) == NameTakenError.exit_code
@@ -86,6 +87,7 @@ def test_other_settings(waiting: Federation) -> None:
     assert "epochs" not in reason
 
 
+@pytest.mark.slow
 def test_the_same_settings_are_agreed_to(waiting: Federation) -> None:
     waiting.start_site("dfme_c2", "--config", waiting.folder / "federation.toml")
     assert waiting.wait("server") == 0, waiting.log("server")
