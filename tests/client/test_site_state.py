@@ -73,6 +73,25 @@ def test_a_kill_at_any_moment_leaves_the_last_whole_state(
         assert list(folder.rglob("*.partial")) == []
 
 
+def test_a_kill_between_model_and_provenance_is_made_good(tmp_path: Path) -> None:
+    provenance = tmp_path / "personal.json"
+    with SiteState(tmp_path) as state:
+        state.save_personal(personal(1), {}, {"round": 1})
+        old = provenance.read_bytes()
+        state.save_personal(personal(2), {}, {"round": 2})
+    # The model of round 2 had taken its place, and its provenance had not.
+    provenance.replace(tmp_path / ".personal.json.4711.partial")
+    provenance.write_bytes(old)
+    (tmp_path / ".personal.json.4712.partial").write_text('{"model_sha')
+    with SiteState(tmp_path):
+        assert same(tmp_path, 2)
+        assert [*tmp_path.glob(".*.partial")] == []
+    # A provenance whose model did not take its place belongs to nothing.
+    (tmp_path / ".personal.json.4713.partial").write_text('{"model_sha256": "0", "round": 3}')
+    with SiteState(tmp_path):
+        assert same(tmp_path, 2)
+
+
 def test_a_full_disk_leaves_the_last_whole_state_and_is_told(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 3) as disk:
         folder = disk / "site"

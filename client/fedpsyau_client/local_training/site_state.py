@@ -21,7 +21,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,6 +71,10 @@ class SiteState:
         return self._folder / "personal.safetensors"
 
     @property
+    def _provenance(self) -> Path:
+        return self._folder / "personal.json"
+
+    @property
     def log_file(self) -> Path:
         """Where Flower's connection process writes what it has to say."""
         return self._folder / "client.log"
@@ -91,7 +95,8 @@ class SiteState:
         """Keep the whole trained model with where it comes from and its SHA-256.
 
         recogniser: what `fedpsyau predict` needs to know, which goes into the model's own file.
-        Neither file takes its place before both are on the disk.
+        Neither file takes its place before both are on the disk, the model first; a kill between
+        the two is made good when the folder is next opened.
         """
         packed = checkpoint_bytes(model, {RECOGNISER: recogniser})
         told = dict(provenance) | {"model_sha256": hashlib.sha256(packed).hexdigest()}
@@ -99,7 +104,7 @@ class SiteState:
             write_together(
                 {
                     self.personal_model: packed,
-                    self._folder / "personal.json": json.dumps(told, indent=2),
+                    self._provenance: json.dumps(told, indent=2),
                 }
             )
 
@@ -142,12 +147,24 @@ class SiteState:
 
     def _tidy(self, carried_days: float) -> None:
         """Delete what killed processes were writing, and what runs long over had carried."""
+        self._finish_saving()
         for litter in self._folder.rglob(f".*{PARTIAL}"):
             litter.unlink(missing_ok=True)
         oldest = time.time() - carried_days * 86_400
         for run in (self._folder / "carried").glob("*"):
             if max(each.stat().st_mtime for each in (run, *run.glob("*"))) < oldest:
                 shutil.rmtree(run, ignore_errors=True)
+
+    def _finish_saving(self) -> None:
+        """Let a provenance follow its model, if a kill came between the two taking their places."""
+        unfinished = [*self._folder.glob(f".{self._provenance.name}.*{PARTIAL}")]
+        if not unfinished or not self.personal_model.exists():
+            return
+        digest = hashlib.sha256(self.personal_model.read_bytes()).hexdigest()
+        for partial in unfinished:
+            with suppress(ValueError, KeyError, TypeError):
+                if json.loads(partial.read_bytes())["model_sha256"] == digest:
+                    partial.replace(self._provenance)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
