@@ -14,27 +14,10 @@ from fedpsyau_experiments.paper.outcome import SCORES, BlockOutcome, Outcome, Se
 from fedpsyau_experiments.paper.published import published
 from fedpsyau_experiments.paper.statistics import Spread
 from fedpsyau_model.emotions import CLASS_NAMES
+from fedpsyau_model.figure_style import GRID, INK, LOOKS
 
 __all__ = ["plot"]
 
-_INK = "#26323b"
-_GRID = "#e3e7ea"
-
-#: Paul Tol's "muted" and "bright" colours, each with a marker of its own: what the colour-blind
-#: cannot tell by colour they can by shape.
-_LOOKS = (
-    ("#332288", "o"),
-    ("#cc6677", "s"),
-    ("#117733", "^"),
-    ("#aa4499", "D"),
-    ("#44aa99", "v"),
-    ("#999933", "P"),
-    ("#882255", "X"),
-    ("#4477aa", "<"),
-    ("#ee6677", ">"),
-    ("#66a61e", "h"),
-    ("#767676", "*"),
-)
 
 #: Blue and vermilion of Okabe and Ito.
 _SCORE_COLOURS = {"UF1": "#0072b2", "UAR": "#d55e00"}
@@ -81,7 +64,7 @@ def _sites(outcome: Outcome) -> Figure:
 
 
 def _draw_group(axes: Axes, spreads: Sequence[Spread], place: int, count: int, label: str) -> None:
-    colour, marker = _LOOKS[place % len(_LOOKS)]
+    colour, marker = LOOKS[place % len(LOOKS)]
     offset = 0.78 * ((place + 0.5) / count - 0.5)
     axes.errorbar(
         np.arange(len(spreads)) + offset,
@@ -104,9 +87,7 @@ def _scores(outcome: Outcome) -> Figure:
     for axes, block in zip(grid, outcome.blocks, strict=True):
         for place, setting in enumerate(block.settings):
             _draw_scores(axes, outcome, block, setting, place)
-        axes.set_title(
-            f"{block.block.name}, {block.block.classes} classes", fontsize=10, color=_INK
-        )
+        axes.set_title(f"{block.block.name}, {block.block.classes} classes", fontsize=10, color=INK)
         axes.set_xlabel("score")
         axes.set_xlim(0, 1)
         _dress(axes)
@@ -146,7 +127,7 @@ def _draw_scores(
                 value,
                 height,
                 "x",
-                color=_INK,
+                color=INK,
                 markersize=6,
                 zorder=4,
                 label="published, on real data",
@@ -165,10 +146,10 @@ def _confusion(outcome: Outcome) -> Figure:
         axes.set_title(
             f"{block.block.name}\nUF1 {setting.uf1.mean:.3f}, UAR {setting.uar.mean:.3f}",
             fontsize=10,
-            color=_INK,
+            color=INK,
         )
-    figure.supxlabel("predicted class", fontsize=10, color=_INK)
-    figure.supylabel("true class", fontsize=10, color=_INK)
+    figure.supxlabel("predicted class", fontsize=10, color=INK)
+    figure.supylabel("true class", fontsize=10, color=INK)
     return figure
 
 
@@ -183,12 +164,12 @@ def _draw_confusion(axes: Axes, confusion: np.ndarray, classes: Sequence[str]) -
             ha="center",
             va="center",
             fontsize=8.5,
-            color="white" if share > _DARK else _INK,
+            color="white" if share > _DARK else INK,
         )
     axes.set_xticks(range(len(classes)), labels=classes, rotation=45 if len(classes) > 3 else 0)
     axes.set_yticks(range(len(classes)), labels=classes)
     axes.tick_params(length=0, labelsize=9)
-    axes.spines[:].set_color(_GRID)
+    axes.spines[:].set_color(GRID)
 
 
 def _figure(outcome: Outcome, width: float, height: float) -> Figure:
@@ -203,12 +184,12 @@ def _figure(outcome: Outcome, width: float, height: float) -> Figure:
     figure.suptitle(
         f"{outcome.plan.catalogued.title}{made_up}\nheld-out subjects, {shown}",
         fontsize=11,
-        color=_INK,
+        color=INK,
     )
     return figure
 
 
 def _dress(axes: Axes) -> None:
-    axes.grid(color=_GRID, linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -17,22 +17,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from fedpsyau_model.figure_style import GRID, INK, LOOKS
 from fedpsyau_server.report.tables import LOSS_PARTS, Counts, Round, RunTables, Scores, Stage
 
-_INK = "#26323b"
-_GRID = "#e3e7ea"
-
-#: Paul Tol's "muted" scheme without its pale colours, and a marker for each.
-_SITE_LOOKS = (
-    ("#332288", "o"),
-    ("#cc6677", "s"),
-    ("#117733", "^"),
-    ("#aa4499", "D"),
-    ("#44aa99", "v"),
-    ("#999933", "P"),
-    ("#882255", "X"),
-    ("#4477aa", "<"),
-)
+#: One for each site; more sites begin anew.
+_SITE_LOOKS = LOOKS[:8]
 
 _LINES: dict[Stage, Literal["--", "-"]] = {"received": "--", "trained": "-"}
 
@@ -67,7 +56,7 @@ def plot_curves(tables: RunTables) -> Figure:
     panels = list(grid.flat)
     for axes, site in zip(panels, tables.sites, strict=False):
         _draw_scores(axes, tables, partial(_site_scores, site))
-        axes.set_title(site, fontsize=11, color=_INK)
+        axes.set_title(site, fontsize=11, color=INK)
         axes.plot(
             *_course(tables, [each.mean("trained").uf1 for each in tables.rounds]),
             color=_MEAN_BEHIND,
@@ -76,7 +65,7 @@ def plot_curves(tables: RunTables) -> Figure:
         )
     mean_axes = panels[len(tables.sites)]
     _draw_scores(mean_axes, tables, Round.mean, linewidth=2.4)
-    mean_axes.set_title("mean over sites", fontsize=11, fontweight="bold", color=_INK)
+    mean_axes.set_title("mean over sites", fontsize=11, fontweight="bold", color=INK)
     for axes in panels[len(tables.sites) + 1 :]:
         axes.set_axis_off()
     for axes in panels[max(0, len(tables.sites) + 1 - columns) : len(tables.sites) + 1]:
@@ -149,8 +138,8 @@ def plot_confusion(tables: RunTables) -> Figure:
         _draw_confusion(axes, name, confusion, tables.classes)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    figure.supxlabel("predicted class", fontsize=11, color=_INK)
-    figure.supylabel("true class", fontsize=11, color=_INK)
+    figure.supxlabel("predicted class", fontsize=11, color=INK)
+    figure.supylabel("true class", fontsize=11, color=INK)
     return figure
 
 
@@ -166,7 +155,7 @@ def _figure(tables: RunTables, heading: str, width: float, height: float) -> Fig
         facecolor="white",
     )
     figure.suptitle(
-        f"{heading}\n{tables.folder.path.name}: {strategy}{synthetic}", fontsize=12, color=_INK
+        f"{heading}\n{tables.folder.path.name}: {strategy}{synthetic}", fontsize=12, color=INK
     )
     return figure
 
@@ -221,19 +210,19 @@ def _draw_confusion(axes: Axes, name: str, confusion: Counts, classes: Sequence[
     size = 10 if len(classes) <= 3 else 7.5
     for row, cells in enumerate(confusion):
         for column, count in enumerate(cells):
-            color = "white" if shares[row, column] > _DARK else _INK
+            color = "white" if shares[row, column] > _DARK else INK
             axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=color)
-    axes.set_title(name, fontsize=11, color=_INK)
+    axes.set_title(name, fontsize=11, color=INK)
     axes.set_xticks(range(len(classes)), labels=classes, fontsize=size - 0.5)
     axes.set_yticks(range(len(classes)), labels=classes, fontsize=size - 0.5)
     if len(classes) > 3:
         axes.tick_params(axis="x", rotation=60)
     axes.tick_params(length=0)
-    axes.spines[:].set_color(_GRID)
+    axes.spines[:].set_color(GRID)
 
 
 def _dress(axes: Axes, tables: RunTables) -> None:
-    axes.grid(color=_GRID, linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
