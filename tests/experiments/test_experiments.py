@@ -311,15 +311,7 @@ def planned(name: str, synthetic: bool = True, **experiment: Any) -> ExperimentP
         data=parts,
         settings=chosen,
         blocks=_blocks(real, chosen, parts),
-        compared=tuple(
-            PlannedSetting(
-                name=each.name,
-                kind=each.kind,
-                pretrained=each.pretrained,
-                changes=dict(each.changes),
-            )
-            for each in real.settings
-        ),
+        compared=tuple(map(PlannedSetting.of, real.settings)),
     )
 
 

@@ -10,15 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedpsyau_client.protocols.fold_result import FoldResult
-
-_INK = "#26323b"
-_GRID = "#e3e7ea"
+from fedpsyau_model.confusion_figure import draw_confusion
+from fedpsyau_model.figure_style import GRID, INK
 
 #: Blue and vermilion of Okabe and Ito, told apart with any common colour blindness.
 _BLUE, _VERMILION = "#0072b2", "#d55e00"
-
-#: Above this share a cell is dark, and its number is written in white.
-_DARK = 0.55
 
 
 def plot_confusion(title: str, confusion: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -26,26 +22,10 @@ def plot_confusion(title: str, confusion: np.ndarray, classes: Sequence[str]) ->
     side = 1.5 + 0.95 * len(classes)
     figure = Figure(figsize=(max(side, 5.2), side), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
-    shares = confusion / confusion.sum(axis=1, keepdims=True).clip(min=1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
-    for (row, column), count in np.ndenumerate(confusion):
-        share = shares[row, column]
-        axes.text(
-            column,
-            row,
-            f"{share:.2f}\n{count}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            color="white" if share > _DARK else _INK,
-        )
-    axes.set_xticks(range(len(classes)), labels=classes, rotation=45 if len(classes) > 3 else 0)
-    axes.set_yticks(range(len(classes)), labels=classes)
-    axes.tick_params(length=0, labelsize=9)
-    axes.spines[:].set_color(_GRID)
-    axes.set_xlabel("predicted class", color=_INK)
-    axes.set_ylabel("true class", color=_INK)
-    axes.set_title(f"Confusion, share of the true class and clips\n{title}", fontsize=9, color=_INK)
+    draw_confusion(axes, confusion, classes, counts=True)
+    axes.set_xlabel("predicted class", color=INK)
+    axes.set_ylabel("true class", color=INK)
+    axes.set_title(f"Confusion, share of the true class and clips\n{title}", fontsize=9, color=INK)
     return figure
 
 
@@ -63,7 +43,7 @@ def plot_curves(title: str, results: Sequence[FoldResult]) -> Figure:
         _draw_folds(grid[1], curves, _VERMILION)
         grid[1].set_ylabel("UF1 on validation subjects")
         grid[1].set_ylim(0, 1)
-    figure.suptitle(f"Training, every fold and their mean\n{title}", fontsize=9, color=_INK)
+    figure.suptitle(f"Training, every fold and their mean\n{title}", fontsize=9, color=INK)
     return figure
 
 
@@ -75,6 +55,6 @@ def _draw_folds(axes: Axes, folds: Sequence[Sequence[float]], color: str) -> Non
     axes.plot(epochs, values.mean(axis=0), color=color, linewidth=2.2, marker="o", markersize=3)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color=_GRID, linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

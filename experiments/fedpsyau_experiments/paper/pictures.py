@@ -13,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from fedpsyau_experiments.paper.outcome import SCORES, BlockOutcome, Outcome, SettingOutcome
 from fedpsyau_experiments.paper.published import published
 from fedpsyau_experiments.paper.statistics import Spread
+from fedpsyau_model.confusion_figure import draw_confusion
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.figure_style import GRID, INK, LOOKS
 
@@ -21,9 +22,6 @@ __all__ = ["plot"]
 
 #: Blue and vermilion of Okabe and Ito.
 _SCORE_COLOURS = {"UF1": "#0072b2", "UAR": "#d55e00"}
-
-#: Above this share a cell is dark, and its number is written in white.
-_DARK = 0.55
 
 
 def plot(outcome: Outcome) -> Figure:
@@ -142,7 +140,7 @@ def _confusion(outcome: Outcome) -> Figure:
     grid = figure.subplots(1, panels, squeeze=False, width_ratios=sides)[0]
     for axes, block in zip(grid, outcome.blocks, strict=True):
         setting = block.setting(outcome.plan.catalogued.reference)
-        _draw_confusion(axes, setting.confusion, CLASS_NAMES[block.block.classes])
+        draw_confusion(axes, setting.confusion, CLASS_NAMES[block.block.classes], counts=False)
         axes.set_title(
             f"{block.block.name}\nUF1 {setting.uf1.mean:.3f}, UAR {setting.uar.mean:.3f}",
             fontsize=10,
@@ -151,25 +149,6 @@ def _confusion(outcome: Outcome) -> Figure:
     figure.supxlabel("predicted class", fontsize=10, color=INK)
     figure.supylabel("true class", fontsize=10, color=INK)
     return figure
-
-
-def _draw_confusion(axes: Axes, confusion: np.ndarray, classes: Sequence[str]) -> None:
-    shares = confusion / confusion.sum(axis=1, keepdims=True).clip(min=1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
-    for (row, column), share in np.ndenumerate(shares):
-        axes.text(
-            column,
-            row,
-            f"{share:.2f}",
-            ha="center",
-            va="center",
-            fontsize=8.5,
-            color="white" if share > _DARK else INK,
-        )
-    axes.set_xticks(range(len(classes)), labels=classes, rotation=45 if len(classes) > 3 else 0)
-    axes.set_yticks(range(len(classes)), labels=classes)
-    axes.tick_params(length=0, labelsize=9)
-    axes.spines[:].set_color(GRID)
 
 
 def _figure(outcome: Outcome, width: float, height: float) -> Figure:

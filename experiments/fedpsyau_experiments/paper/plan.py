@@ -12,7 +12,7 @@ from pydantic import Field
 
 from fedpsyau_client.protocols.plan import DataPart, PlanPart
 from fedpsyau_client.store.feature_store import list_partitions, open_feature_store
-from fedpsyau_experiments.paper.catalogue import EXPERIMENTS, Experiment, Kind
+from fedpsyau_experiments.paper.catalogue import EXPERIMENTS, Experiment, Kind, Setting
 from fedpsyau_experiments.paper.settings import ExperimentSettings
 from fedpsyau_model import __version__
 from fedpsyau_model.emotions import ClassScheme
@@ -38,6 +38,16 @@ class PlannedSetting(PlanPart):
     kind: Kind
     pretrained: bool
     changes: dict[str, Any]
+
+    @classmethod
+    def of(cls, setting: Setting) -> PlannedSetting:
+        """Take over what the outcome depends on: not how it is labelled."""
+        return cls(
+            name=setting.name,
+            kind=setting.kind,
+            pretrained=setting.pretrained,
+            changes=dict(setting.changes),
+        )
 
 
 class Cell(NamedTuple):
@@ -153,15 +163,7 @@ def make_plan(
         pretraining=kept,
         settings=settings,
         blocks=_blocks(experiment, settings, parts),
-        compared=tuple(
-            PlannedSetting(
-                name=each.name,
-                kind=each.kind,
-                pretrained=each.pretrained,
-                changes=dict(each.changes),
-            )
-            for each in experiment.settings
-        ),
+        compared=tuple(map(PlannedSetting.of, experiment.settings)),
     )
 
 
