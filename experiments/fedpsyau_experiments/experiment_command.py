@@ -29,6 +29,7 @@ def list_experiments() -> None:
         typer.secho(each.name, bold=True)
         typer.echo(f"  {each.title} ({each.source})")
         typer.echo(f"  {compared}")
+        typer.echo(f"  for --only: {','.join(setting.name for setting in each.settings)}")
         if len(each.settings) > 1:
             typer.echo(f"  tested against: {each.setting(each.reference).label}")
 
@@ -60,6 +61,13 @@ def command_of(experiment: Experiment) -> Callable[..., None]:
         ] = None,
         sites: Annotated[
             str | None, typer.Option(help="Partitions, separated by commas. [default: all]")
+        ] = None,
+        only: Annotated[
+            str | None,
+            typer.Option(
+                help="Settings, separated by commas, instead of all; the one that the others are "
+                "tested against is always there. `fedpsyau experiment list` has their names."
+            ),
         ] = None,
         pretrain_data: Annotated[
             Path | None,
@@ -97,7 +105,7 @@ def command_of(experiment: Experiment) -> Callable[..., None]:
             raise SettingsError("--scale is for the synthetic twin; leave it out with --data.")
         base = {**SIZES[size], **(experiment.small if size == "small" else {})}
         options = Options(
-            experiment=experiment,
+            experiment=experiment.only(_names(only)) if only else experiment,
             out=out,
             settings=load_settings(
                 ExperimentSettings, config, {"experiment.seeds": seeds}, base=base
@@ -105,7 +113,7 @@ def command_of(experiment: Experiment) -> Callable[..., None]:
             data=data,
             scale=TWIN_SCALES[size] if scale is None else scale,
             pretraining=pretrain_data,
-            sites=[name.strip() for name in (sites or "").split(",") if name.strip()],
+            sites=_names(sites or ""),
             jobs=jobs,
             device=device,
             resume=resume,
@@ -120,6 +128,10 @@ def command_of(experiment: Experiment) -> Callable[..., None]:
 
     command.__doc__ = f"{experiment.title} ({experiment.source})."
     return command
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 for _experiment in EXPERIMENTS.values():

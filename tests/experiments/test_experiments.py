@@ -93,6 +93,17 @@ def test_every_setting_of_every_experiment_can_be_planned(name: str, twin: Path)
             assert chosen.as_dict()[section][key] == value
 
 
+def test_some_settings_are_compared_with_the_reference(twin: Path) -> None:
+    ablation = EXPERIMENTS["ablation"]
+    base = load_settings(ExperimentSettings, base=SIZES["paper"], environment={})
+    plan = make_plan(ablation.only(["linear", "no-graph"]), base, twin)
+    assert [each.name for each in plan.compared] == ["full", "no-graph", "linear"]
+    assert [each.name for each in plan.catalogued.settings] == ["full", "no-graph", "linear"]
+    assert len(plan.cells()) == 3 * 5
+    with pytest.raises(SettingsError, match=r"no setting linaer, nothing\. It has full, "):
+        ablation.only(["nothing", "linaer", "linear"])
+
+
 def _other(twin: Path) -> Path:
     """A store that is none of those tested: the seventh, under another folder."""
     folder = twin.parent / "other"
@@ -590,6 +601,7 @@ def test_the_command_takes_size_file_and_options(
         (("--data", "nowhere", "--scale", 2), SettingsError, "synthetic twin"),
         (("--scale", 0), SettingsError, "--scale is 0"),
         (("--device", "gpu"), SettingsError, "cuda:N"),
+        (("--only", "theta-3"), SettingsError, "theta-0.9"),
         (("--seeds", "one"), SettingsError, "experiment.seeds"),
         (("--reuse", "nowhere"), RunFolderError, "fedpsyau experiment"),
     ],

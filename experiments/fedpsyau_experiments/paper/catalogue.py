@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from fedpsyau_model.errors import SettingsError
 
 __all__ = ["EXPERIMENTS", "Experiment", "Kind", "Scope", "Setting"]
 
@@ -50,6 +53,17 @@ class Experiment:
     def setting(self, name: str) -> Setting:
         """Give the setting of this name."""
         return next(each for each in self.settings if each.name == name)
+
+    def only(self, names: Collection[str]) -> Experiment:
+        """Make the experiment of these settings and the reference; SettingsError for an unknown."""
+        known = [each.name for each in self.settings]
+        if unknown := sorted(set(names) - set(known)):
+            raise SettingsError(
+                f"{self.name} has no setting {', '.join(unknown)}. It has {', '.join(known)}."
+            )
+        wanted = {*names, self.reference}
+        kept = tuple(each for each in self.settings if each.name in wanted)
+        return dataclasses.replace(self, settings=kept)
 
 
 #: What an experiment of many or slow settings is content with at its small size.

@@ -85,8 +85,8 @@ class ExperimentPlan(PlanPart):
 
     @property
     def catalogued(self) -> Experiment:
-        """What the experiment is."""
-        return EXPERIMENTS[self.experiment]
+        """What the experiment is, with the settings that are compared."""
+        return EXPERIMENTS[self.experiment].only([each.name for each in self.compared])
 
     def cells(self) -> tuple[Cell, ...]:
         """All cells, seed by seed, so that a first picture is there early."""
