@@ -83,6 +83,11 @@ def kill(federation: Federation, site: str, what: str) -> None:
         wait_until(lambda: not alive(parts), 30, "the end of the connection process")
 
 
+def count_joined(federation: Federation) -> int:
+    """How often a site has joined the run, coming back included."""
+    return sum(event["event"] == "joined" for event in federation.events())
+
+
 def run_with_kills(
     federation: Federation, sites: Sequence[str], kills: Sequence[tuple[int, str, str]], epochs: int
 ) -> None:
@@ -168,15 +173,10 @@ def test_with_its_key_a_killed_site_waits_for_its_place(tmp_path: Path, twin: Pa
         for site in TWO:
             start_with_kit(federation, site, kit / "kits" / f"{site}.tar.gz")
         wait_for_training(federation, TWO[0], 2)
+        joined = count_joined(federation)
         kill(federation, TWO[0], ALL)
         start_with_kit(federation, TWO[0], kit / "kits" / f"{TWO[0]}.tar.gz")
-        federation.wait_for_event("round-done", seconds=300, round=2)
-        joined = [event for event in federation.events() if event["event"] == "joined"]
-        wait_until(
-            lambda: len([e for e in federation.events() if e["event"] == "joined"]) > len(joined),
-            300,
-            "the site to come back",
-        )
+        wait_until(lambda: count_joined(federation) > joined, 300, "the site to come back")
         assert set(federation.wait_for_all().values()) == {0}, federation.log("server")
     log = federation.log(TWO[0])
     assert log.count("the server still keeps the place of this site's last connection") == 1
