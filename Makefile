@@ -30,8 +30,9 @@ demo: $(STAMP)
 test: models
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
+# Federations spend much of their time waiting for one another, so two go side by side.
 test-e2e: models
-	.venv/bin/python -m pytest -m 'e2e and not slow'
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m 'e2e and not slow'
 
 test-all: models
 	.venv/bin/python -m pytest -m 'not compose'
