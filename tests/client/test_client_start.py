@@ -29,8 +29,8 @@ def test_the_connection_is_begun_before_anything_slow_is_loaded(modules: str) ->
 
 def test_the_list_of_commands_loads_nothing_slow() -> None:
     code = (
-        "import sys\nfrom fedpsyau_model.command_line import main\n"
-        "sys.argv = ['fedpsyau', '--help']\ntry:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+        "import sys\nfrom fedpsyau_model.command_line import main\nsys.argv[1:] = ['--help']\n"
+        "try:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
     )
     finished = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
