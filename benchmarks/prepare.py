@@ -1,7 +1,8 @@
 """Preparing clips: clips per second, and what it costs beyond the bare optical flow.
 
 Frames are a photograph of a face, warped by a pixel or so, as PNG of 640 x 480. The bare flow is
-OpenCV's call alone on the same aligned crops, in one thread of one process. Run on an idle machine:
+OpenCV's call alone on the same aligned crops, in one thread of one process. Memory is that of one
+process which prepares a clip out of every minute of a video of ten. Run on an idle machine:
 
     python -m benchmarks.prepare
 """
@@ -9,6 +10,8 @@ OpenCV's call alone on the same aligned crops, in one thread of one process. Run
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,11 +27,15 @@ from fedpsyau_client.preparation.face_landmarks import FaceDetector
 from fedpsyau_client.preparation.landmark_model import find_landmark_model
 from fedpsyau_client.preparation.optical_flow import FlowMethod, dense_flow
 from fedpsyau_client.preparation.preparation import Preparation, prepare
+from fedpsyau_client.preparation.videos import VideoReader
 
 FLOWS: tuple[FlowMethod, ...] = ("tvl1", "dis")
 
 #: Onset and apex as the label table has them.
 ONSET, APEX = 1, 5
+
+#: The video through whose length memory should not grow, and its size.
+MINUTES, FPS, SIZE = 10, 30, (320, 240)
 
 
 def main() -> None:
@@ -53,8 +60,17 @@ def main() -> None:
                 figures[f"{name}, seconds per clip x workers / bare flow"] = (
                     seconds * workers / count / bare
                 )
-    for name, value in figures.items():
-        print(f"{name}: {value:.2f}")
+        print(
+            f"compared: {arguments.clips} clips by TV-L1, {arguments.fast_clips} by DIS, with one "
+            "worker and with two, and with OpenCV's flow alone"
+        )
+        for name, value in figures.items():
+            print(f"{name}: {value:.2f}")
+        growth = _memory_growth(Path(folder))
+    two, one_worker = (figures[f"tvl1 {many}, clips/s"] for many in ("2 workers", "1 worker"))
+    print(f"prepare_two_worker_ratio: {two / one_worker:.3f}")
+    print(f"prepare_vs_bare_tvl1: {figures['tvl1 whole clip / bare flow']:.3f}")
+    print(f"prepare_rss_growth_mb: {growth:.1f}")
 
 
 def _one_clip(
@@ -116,6 +132,35 @@ def _write_table(folder: Path, count: int) -> Path:
     file = folder / f"labels{count}.csv"
     file.write_text("\n".join(["subject,filename,onset,apex,emotion", *rows]) + "\n")
     return file
+
+
+def _memory_growth(folder: Path) -> float:
+    """How much higher memory's peak is after all minutes of a video than after the first, MB."""
+    video = folder / "long.mp4"
+    face = cv2.resize(_photograph(), SIZE, interpolation=cv2.INTER_AREA)
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"mp4v"), FPS, SIZE)
+    for frame in range(MINUTES * 60 * FPS):
+        writer.write(np.roll(face, frame % 3, axis=1))
+    writer.release()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        peaks = pool.apply(_peaks, (video, folder / "long.npz"))
+    print(
+        f"video of {MINUTES} minutes: peak memory after each, MB: "
+        f"{', '.join(f'{peak:.0f}' for peak in peaks)}"
+    )
+    return peaks[-1] - peaks[0]
+
+
+def _peaks(video: Path, result: Path) -> list[float]:
+    """Prepare a clip at the end of every minute; peak memory after each, MB."""
+    peaks = []
+    with FaceDetector(find_landmark_model()) as detector, VideoReader() as reader:
+        for minute in range(1, MINUTES + 1):
+            apex = minute * 60 * FPS - 1
+            job = ClipJob(video, apex - APEX + ONSET, apex, 1, "dis", None, result)
+            prepare_clip(job, detector, reader)
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return peaks
 
 
 def _photograph() -> NDArray[np.uint8]:

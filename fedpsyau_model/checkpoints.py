@@ -11,16 +11,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from torch import nn
 
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.errors import CheckpointError, OutputWriteError
-from fedpsyau_model.model_state import load_state_arrays, state_arrays
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Name of the entry in a provenance that says what a video may be judged by (`recogniser_file`).
+RECOGNISER: Final = "recogniser"
 
 _METADATA_KEY = "fedpsyau"
 
@@ -90,6 +94,9 @@ def start_from(network: nn.Module, checkpoint: Checkpoint) -> tuple[str, ...]:
     """
     if not checkpoint.tensors:
         raise CheckpointError("The checkpoint holds no tensor, so there is nothing to start from.")
+    # Here, because who only reads and writes files does without torch.
+    from fedpsyau_model.model_state import load_state_arrays, state_arrays
+
     load_state_arrays(network, state_arrays(network) | dict(checkpoint.tensors))
     return tuple(checkpoint.tensors)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 import typer
 
 from fedpsyau_model import __version__
+from fedpsyau_model.command_tree import CommandTree
 from fedpsyau_model.errors import INTERRUPTED, FedPsyAUError
 from fedpsyau_model.foreign_text import escaped
 from fedpsyau_model.log_lines import FORMAT_VARIABLE, logs_as_json
@@ -151,20 +151,16 @@ def main() -> None:
 
 
 def _build_app() -> Callable[[], Any]:
-    """Put the commands that the packages bring under one name.
-
-    A package's app with one command becomes that command (``fedpsyau report RUN``), any other a
-    group of commands (``fedpsyau data prepare``).
-    """
+    """Put the commands that the packages bring under one name."""
     app = new_app(
         "Recognise micro-expressions, alone or together with other sites, without sharing a clip."
     )
 
-    @app.callback()
+    @app.callback(cls=CommandTree)
     def root(version: bool = version_option()) -> None:
         """Recognise micro-expressions, alone or with other sites, without sharing a clip."""
 
-    group = typer.main.get_group(app)
-    for entry in sorted(importlib.metadata.entry_points(group=COMMAND_GROUP)):
-        group.add_command(typer.main.get_command(entry.load()), entry.name)
-    return group
+    tree = typer.main.get_group(app)
+    assert isinstance(tree, CommandTree)
+    tree.add_packages(COMMAND_GROUP)
+    return tree

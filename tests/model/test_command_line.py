@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 
+import click
 import pytest
 
+from fedpsyau_model.command_line import _build_app
+from fedpsyau_model.command_tree import CommandTree
 from fedpsyau_model.errors import INTERRUPTED
 
 #: Is interrupted while an object is finalised, where Python drops every exception.
@@ -41,3 +45,27 @@ def test_an_interruption_is_not_lost_in_a_finaliser(how: signal.Signals) -> None
     )
     assert finished.returncode == INTERRUPTED, finished.stderr
     assert finished.stderr == "error: Stopped before it was done.\n"
+
+
+def test_the_list_of_commands_says_what_the_commands_say() -> None:
+    tree = _build_app()
+    assert isinstance(tree, CommandTree)
+    with click.Context(tree, terminal_width=200, max_content_width=200) as context:
+        listed = tree.get_help(context).split("Commands:\n")[1]
+        for name in tree.list_commands(context):
+            command = tree.get_command(context, name)
+            assert command is not None
+            first_line = command.get_short_help_str(limit=150)
+            assert first_line
+            assert re.search(rf"^  {name} +{re.escape(first_line)}$", listed, re.MULTILINE)
+        assert tree.get_command(context, "no-such-command") is None
+
+
+def test_commands_that_are_listed_are_not_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = _build_app()
+    assert isinstance(tree, CommandTree)
+    monkeypatch.setattr("typer.main.get_params_from_function", None)
+    with click.Context(tree) as context:
+        assert "predict" in tree.get_help(context)
+        with pytest.raises(TypeError):
+            tree.get_command(context, "predict")

@@ -9,11 +9,13 @@ import secrets
 import tempfile
 import time
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from fedpsyau_client.connection.site_kit import SiteKit
-from fedpsyau_client.connection.supernode_tasks import TaskSource
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
+
+if TYPE_CHECKING:
+    from fedpsyau_client.connection.supernode_tasks import TaskSource
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ class SuperNode:
             self._log_file,
             flower_environment(home),
         )
-        self.tasks = TaskSource(f"127.0.0.1:{port}", self._secret)
+        self.tasks = _task_source(f"127.0.0.1:{port}", self._secret)
         self._started = time.monotonic()
         self._log_read = self._log_file.stat().st_size
         self._log_end = b""
@@ -164,6 +166,13 @@ class SuperNode:
     def __exit__(self, *_: object) -> None:
         self._stop_process()
         self._folder.cleanup()
+
+
+def _task_source(runtime_address: str, secret: bytes) -> TaskSource:
+    """Make the source of a SuperNode's tasks; loads Flower, while the SuperNode does so, too."""
+    from fedpsyau_client.connection.supernode_tasks import TaskSource
+
+    return TaskSource(runtime_address, secret)
 
 
 def _transport_flags(kit: SiteKit | None) -> list[str]:

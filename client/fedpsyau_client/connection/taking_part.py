@@ -7,13 +7,12 @@ import math
 import random
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedpsyau_client.app import SiteApp
 from fedpsyau_client.connection.front_door import require_transport
-from fedpsyau_client.connection.key_probe import key_is_known
 from fedpsyau_client.connection.site_kit import SiteKit
 from fedpsyau_client.connection.supernode import LEASE_SECONDS, SuperNode
-from fedpsyau_client.local_training.site import Site
+from fedpsyau_client.local_training.site_belongings import SiteBelongings, opened_belongings
 from fedpsyau_client.oversight.audit_log import AuditLog
 from fedpsyau_client.oversight.policy import Policy, read_policy
 from fedpsyau_client.settings import ClientSettings
@@ -29,6 +28,9 @@ from fedpsyau_model.errors import (
 from fedpsyau_model.exchange import Dismissal
 from fedpsyau_model.proxies import connect_directly
 from fedpsyau_model.settings import FederationSettings
+
+if TYPE_CHECKING:
+    from fedpsyau_client.app import SiteApp
 
 log = logging.getLogger(__name__)
 
@@ -100,25 +102,39 @@ def take_part(
     connect_directly([split_address(settings.superlink)[0]])
     policy, policy_file = policy_in_force(settings, kit)
     log.info("policy: %s", policy_file or "none, so whatever the server proposes is taken")
-    with Site.open(settings, agreed) as site, AuditLog(site.state.audit_folder) as audit:
+    with opened_belongings(settings) as own, AuditLog(own.state.audit_folder) as audit:
         audit.note("policy", policy.as_dict() if policy_file else {"values": "none"})
-        app = SiteApp(site, policy, audit)
-        try:
-            return _take_part(app, site, settings, kit)
-        except (DismissedError, ServerUnreachableError):
-            if app.refusal:  # it is this site that did not want to
-                raise app.refusal from None
-            raise
+        _wait_for_server(settings, kit, known=False)
+        log_file = own.state.log_file
+        with SuperNode(settings.partition, settings.superlink, log_file, kit) as supernode:
+            return _take_part(own, agreed, policy, audit, supernode, kit)
 
 
-def _take_part(app: SiteApp, site: Site, settings: ClientSettings, kit: SiteKit | None) -> str:
-    _wait_for_server(settings, kit, known=False)
-    with SuperNode(site.partition, settings.superlink, site.state.log_file, kit) as supernode:
-        log.info("waiting for the server's greeting at %s", settings.superlink)
-        dismissal = _answer_until_dismissed(app, supernode, settings, kit)
-        time.sleep(_FAREWELL_SECONDS)
+def _take_part(
+    own: SiteBelongings,
+    agreed: FederationSettings | None,
+    policy: Policy,
+    audit: AuditLog,
+    supernode: SuperNode,
+    kit: SiteKit | None,
+) -> str:
+    """Answer the server until it ends this site's part; returns the sentence to end with."""
+    # Not before: loading torch and Flower takes seconds, in which the SuperNode starts as well.
+    from fedpsyau_client.app import SiteApp
+    from fedpsyau_client.local_training.site import Site
+
+    site = Site(own, agreed)
+    app = SiteApp(site, policy, audit)
+    log.info("waiting for the server's greeting at %s", own.settings.superlink)
+    try:
+        dismissal = _answer_until_dismissed(app, supernode, own.settings, kit)
+    except ServerUnreachableError:
+        if app.refusal:  # it is this site that did not want to
+            raise app.refusal from None
+        raise
+    time.sleep(_FAREWELL_SECONDS)
     if dismissal.exit_code != 0:
-        raise DismissedError(dismissal)
+        raise app.refusal or DismissedError(dismissal)
     site.leave_run()
     return f"{dismissal.reason} This site's model is {site.state.personal_model}"
 
@@ -245,6 +261,8 @@ def _lets_us_in(settings: ClientSettings, kit: SiteKit | None, deadline: float) 
         return False
     if kit is None:
         return True
+    from fedpsyau_client.connection.key_probe import key_is_known  # loads Flower, which takes time
+
     # A server that has just started registers its keys a moment after it has opened its port.
     patience = min(deadline, time.monotonic() + KEY_PATIENCE)
     while (known := key_is_known(address, kit)) is False and time.monotonic() < patience:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from fedpsyau_client.labels.clip_record import ClipRecord
-from fedpsyau_model.emotions import ClassScheme
+if TYPE_CHECKING:
+    from fedpsyau_client.labels.clip_record import ClipRecord
+    from fedpsyau_model.emotions import ClassScheme
 
 __all__ = ["CLASS_RULES", "ClassRule", "class_of", "three_class"]
 

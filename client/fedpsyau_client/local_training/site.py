@@ -28,20 +28,18 @@ from fedpsyau_client.local_training.evaluation import (
 )
 from fedpsyau_client.local_training.procedures import PROCEDURES, LocalWork
 from fedpsyau_client.local_training.received_model import ExpectedModel
+from fedpsyau_client.local_training.site_belongings import SiteBelongings, opened_belongings
 from fedpsyau_client.local_training.site_clips import SiteClips, divide_clips
-from fedpsyau_client.local_training.site_state import SiteState
 from fedpsyau_client.local_training.theta_choice import (
     best_theta,
     mean_cross_entropy,
     mixture,
     theta_candidates,
 )
-from fedpsyau_client.own_priors.priors_file import PriorsFile, read_priors_file
+from fedpsyau_client.own_priors.priors_file import PriorsFile
 from fedpsyau_client.prediction.recogniser_file import calibration, recogniser_facts
 from fedpsyau_client.settings import ClientSettings
-from fedpsyau_client.store.feature_store import FeatureStore, open_feature_store
 from fedpsyau_model import __version__
-from fedpsyau_model.devices import require_device
 from fedpsyau_model.errors import JoinRefusedError
 from fedpsyau_model.exchange import (
     SCHEMA_VERSION,
@@ -81,20 +79,23 @@ class _Run:
 
 
 class Site:
-    """One site of a federation. Use `open`, which checks the data and locks the state folder."""
+    """One site of a federation, over data and state that are open."""
 
     def __init__(
-        self,
-        settings: ClientSettings,
-        store: FeatureStore,
-        state: SiteState,
-        agreed: FederationSettings | None,
+        self, belongings: SiteBelongings, agreed: FederationSettings | None = None
     ) -> None:
+        """Take over what `opened_belongings` has opened.
+
+        agreed: settings that the site insists on; None takes what the server proposes.
+        """
+        settings = belongings.settings
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
         self.partition = settings.partition
-        self.state = state
-        self._store = store
+        self.state = belongings.state
+        self._store = belongings.store
         self._agreed = agreed
-        self._own_priors = read_priors_file(settings.priors) if settings.priors else None
+        self._own_priors = belongings.priors
         self._device = torch.device(settings.device)
         self._run: _Run | None = None
 
@@ -103,20 +104,9 @@ class Site:
     def open(
         cls, settings: ClientSettings, agreed: FederationSettings | None = None
     ) -> Iterator[Self]:
-        """Open a site's data and state.
-
-        agreed: settings that the site insists on; None takes what the server proposes.
-
-        Raises DataNotFoundError, DataDamagedError or SchemaMismatchError for bad data,
-        PriorsFileError for a bad file of the site's own priors,
-        SettingsError for a device that is not there, NameTakenError if the site runs already.
-        """
-        require_device(settings.device)
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        store = open_feature_store(settings.data / settings.partition)
-        with SiteState(settings.state / settings.partition, settings.carried_days) as state:
-            yield cls(settings, store, state, agreed)
+        """Open a site's data and state; raises what `opened_belongings` raises."""
+        with opened_belongings(settings) as belongings:
+            yield cls(belongings, agreed)
 
     def introduce(self, hello: Hello, unwilling: str = "") -> Introduction:
         """Answer a server's greeting: load what its settings ask for, or say why not.

@@ -25,9 +25,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from fedpsyau_client.prediction.recogniser_file import RECOGNISER
 from fedpsyau_model.atomic_files import PARTIAL, write_atomically, write_together
-from fedpsyau_model.checkpoints import checkpoint_bytes
+from fedpsyau_model.checkpoints import RECOGNISER, checkpoint_bytes
 from fedpsyau_model.errors import DataDamagedError, NameTakenError, SiteStateError
 from fedpsyau_model.exchange import (
     MalformedMessageError,

@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-
-from flwr.app import Message
+from typing import TYPE_CHECKING, Any, Final
 
 from fedpsyau_model.exchange import MODEL_RECORD, VALUES_RECORD
+
+if TYPE_CHECKING:
+    from flwr.app import Message
 
 __all__ = ["MessageFacts", "TensorFacts", "message_facts", "payload_hash"]
 

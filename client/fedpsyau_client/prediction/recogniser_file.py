@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from fedpsyau_client.store.manifest import Manifest
 from fedpsyau_model import __version__
 from fedpsyau_model.action_units import AUS
-from fedpsyau_model.checkpoints import read_checkpoint
+from fedpsyau_model.checkpoints import RECOGNISER, read_checkpoint
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import CheckpointError, RecogniserError, WeightsMismatchError
 from fedpsyau_model.file_part import FilePart
@@ -47,9 +47,6 @@ __all__ = [
     "read_recogniser",
     "recogniser_facts",
 ]
-
-#: Name of the entry in a checkpoint's provenance.
-RECOGNISER: Final = "recogniser"
 
 #: Raised whenever an older reader would misread a newer file.
 SCHEMA_VERSION: Final = 1
