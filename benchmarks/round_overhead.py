@@ -5,9 +5,9 @@ with the same certificates, keys and model:
 
 - a stock Flower app of the installed version: FedAvg, `Strategy.start()`, default isolation, a
   ClientApp that returns the arrays it received, no evaluation;
-- this project's server and clients, with the smallest synthetic stores. Local training cannot be
-  switched off, so every site makes one step of its few clips, and evaluates the received and the
-  trained model; all of that counts as overhead and nothing is subtracted.
+- this project's server and clients. Local training cannot be switched off, so every site has eight
+  clips, of which it makes one step, and evaluates the received and the trained model; all of that
+  counts as overhead and nothing is subtracted.
 
 A round lasts from the end of the one before to its own end, models on disk included; the first is
 left out. With real training, the overhead is what a round takes beyond the slowest site's training
@@ -30,9 +30,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks._stock_flower import stock_rounds
+from fedpsyau_client.store.feature_store import ClipTable, write_feature_store
 from fedpsyau_client.synthetic.twin import write_twin
+from fedpsyau_model.action_units import AUS, POINT_COUNT
 from fedpsyau_model.child_process import ChildProcess, free_port, script
+from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.network import build_network
 from fedpsyau_model.settings import (
     DEFAULT_SITES,
@@ -45,8 +50,8 @@ from fedpsyau_model.travelling import travelling_names
 from fedpsyau_server.event_tail import EventTail
 from fedpsyau_server.kits.server_kit import ServerKit
 
-#: Scale of the synthetic stores without and with training worth the name.
-SMALLEST, REAL = 0.02, 1.0
+#: Clips and subjects of every site where nothing is to be trained.
+FEW_CLIPS, FEW_SUBJECTS = 8, 4
 
 #: After this many seconds something is broken.
 PATIENCE = 900.0
@@ -75,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fedpsyau-round-") as name:
         folder = Path(name)
         kit = provision(folder / "kit", DEFAULT_SITES[: arguments.sites])
-        write_twin(folder / "small", scale=SMALLEST)
+        write_few_clips(folder / "small", DEFAULT_SITES[: arguments.sites])
         if "stock" in arguments.parts:
             stock = stock_rounds(
                 folder / "stock", kit, _private_keys(kit, folder), shapes, arguments.rounds
@@ -99,7 +104,7 @@ def main() -> None:
                         f"{_median(half) / statistics.median(stock):.3f}"
                     )
         if "training" in arguments.parts:
-            write_twin(folder / "real", scale=REAL)
+            write_twin(folder / "real", scale=arguments.scale)
             trained = own_rounds(folder / "trained", kit, folder / "real", "", 2)
             _print_own("training as by default", trained)
             figures["round_over_training"] = (
@@ -125,6 +130,33 @@ def _count(shape: tuple[int, ...]) -> int:
     for side in shape:
         product *= side
     return product
+
+
+def write_few_clips(folder: Path, sites: Sequence[str]) -> None:
+    """Stores of hardly any clips, of random motion, so that training and evaluation cost little."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(FEW_CLIPS) % 3
+    emotion = np.array(["disgust", "happiness", "surprise"])[labels]
+    clips = ClipTable(
+        clip=np.array([f"clip{number}" for number in range(FEW_CLIPS)]),
+        subject=np.array([f"subject{number % FEW_SUBJECTS}" for number in range(FEW_CLIPS)]),
+        emotion=emotion,
+        class3=np.array(CLASS_NAMES["three"])[labels],
+        class7=emotion,
+        au_known=np.ones(FEW_CLIPS, dtype=bool),
+        aus=generator.integers(0, 2, (FEW_CLIPS, len(AUS))).astype(np.uint8),
+    )
+    for site in sites:
+        write_feature_store(
+            folder / site,
+            partition=site,
+            dataset="random",
+            synthetic=True,
+            clips=clips,
+            flow=generator.normal(scale=0.1, size=(FEW_CLIPS, 3, 28, 28)),
+            rois=generator.normal(scale=0.4, size=(FEW_CLIPS, POINT_COUNT, 3, 5, 5)),
+            preprocessing={},
+        )
 
 
 def provision(folder: Path, sites: Sequence[str]) -> ServerKit:
@@ -219,6 +251,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=4, help="rounds, with the first")
     parser.add_argument("--sites", type=int, default=len(DEFAULT_SITES), help="the first so many")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the twin, with training")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
 """Samples the Python process that finds this folder on its path: where its CPU time goes.
 
-Python imports a module of this name at its start. If `FEDPSYAU_SAMPLES` names a folder, a thread
+Python imports a module of this name at its start. If `STACK_SAMPLES` names a folder, a thread
 looks every few milliseconds at the stacks of all others, and gives each the CPU time that its
 thread has used since the last look. What no Python thread has used is that of native threads,
 like those of gRPC. Every half second a line of JSON is appended to ``PID.jsonl``: time, process,
@@ -75,7 +75,5 @@ def _sample(folder: Path) -> None:
             spent.clear()
 
 
-if "FEDPSYAU_SAMPLES" in os.environ:
-    threading.Thread(
-        target=_sample, args=(Path(os.environ["FEDPSYAU_SAMPLES"]),), daemon=True
-    ).start()
+if "STACK_SAMPLES" in os.environ:
+    threading.Thread(target=_sample, args=(Path(os.environ["STACK_SAMPLES"]),), daemon=True).start()

@@ -6,6 +6,7 @@ import logging
 import math
 import random
 import secrets
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Self
 
 from fedpsyau_client.connection.site_kit import SiteKit
 from fedpsyau_client.connection.supernode_tasks import TaskSource
-from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
+from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port
 
 log = logging.getLogger(__name__)
+
+#: What starts the SuperNode.
+COMMAND = (sys.executable, "-P", "-m", "fedpsyau_client.connection.prompt_supernode")
 
 #: Seconds before the first, second, ... restart in a row; the last one from then on.
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -82,7 +86,7 @@ class SuperNode:
         home = Path(self._folder.name)
         self._process = ChildProcess(
             [
-                script("flower-supernode"),
+                *COMMAND,
                 *_transport_flags(self._kit),
                 *("--superlink", self._superlink),
                 *("--isolation", "process", "--host", "127.0.0.1", "--port", str(port)),
