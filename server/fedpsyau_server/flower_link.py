@@ -227,23 +227,23 @@ class FlowerLink:
 
     def _send_orders(self, orders: Mapping[str, Order], sites: list[str]) -> list[str]:
         """Send orders and note them as pending; returns the sites that could not be reached."""
-        messages = [
-            _message(
-                orders[site].order.to_values(),
+        unreached = []
+        for site in sites:
+            # One at a time: what Flower is given together, it announces to all before it uploads
+            # the first one's model, and every site waits for those of all.
+            order = orders[site]
+            message = _message(
+                order.order.to_values(),
                 self._node_of(site),
                 TRAIN,
-                str(orders[site].order.round),
-                orders[site].model,
+                str(order.order.round),
+                order.model,
             )
-            for site in sites
-        ]
-        unreached = []
-        for site, message_id in zip(sites, self._push(messages), strict=True):
+            [message_id] = self._push([message])
             if message_id is None:
                 unreached.append(site)
             else:
                 self._pending[message_id] = self._address_of(site)
-                order = orders[site]
                 self._on_event("sent", round=order.order.round, site=site, bytes=len(order.model))
         return unreached
 

@@ -13,6 +13,8 @@ Messages share the objects that they have in common. Flower looks one after the 
 are there, and lets go of its lock in between: a site that has just received the last message with
 an object takes it away from the next one, and the run fails. Here that is one step.
 
+What the ServerApp sends is taken in whole, not piece by piece: see `fedpsyau_model.whole_requests`.
+
 The names that are replaced are Flower's internals: tests/server/test_guarded_superlink.py checks
 them under the exact pin in pyproject.toml.
 """
@@ -22,6 +24,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Any
 
 import grpc
 from flwr.app.error import Error
@@ -34,6 +37,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_tree, iterate
 from flwr.supercore.object_store import object_store_factory
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 
+from fedpsyau_model.whole_requests import WholeRequests
 from fedpsyau_server.reply_sizes import (
     CHUNK,
     LARGEST_REPLY_VARIABLE,
@@ -104,6 +108,9 @@ def main() -> None:
     flower.GRPC_MAX_MESSAGE_LENGTH = LARGEST_REQUEST  # type: ignore[attr-defined]
     flower.FleetServicer = GuardedFleet  # type: ignore[attr-defined]
     object_store_factory.InMemoryObjectStore = WholeRegistration  # type: ignore[attr-defined]
+    interface: Any = importlib.import_module("flwr.superlink.main")
+    create_app = interface.create_app
+    interface.create_app = lambda *arguments: WholeRequests(create_app(*arguments))
     sys.argv[0] = "flower-superlink"
     flower.flower_superlink()
 

@@ -27,6 +27,11 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.retry import RetryInvoker
@@ -50,8 +55,25 @@ def test_version() -> None:
 
 
 def test_task_functions() -> None:
+    # What `_pull` does with shorter pauses; should Flower's own function change, so must it.
     assert parameters(pull_task_input) == ["client"]
     assert inspect.signature(pull_task_input).return_annotation == tuple[Message, Context, Run, Fab]
+    used = inspect.getsource(pull_task_input)
+    for words in (
+        "client.PullTaskInput(PullTaskInputRequest())",
+        "client.PullMessages(\n        PullAppMessagesRequest()",
+        "TaskIdentity.task_id = res.task_id",
+        "TaskIdentity.run_id = res.run.run_id",
+        "TaskIdentity.node_id = res.context.node_id",
+        "pull_and_inflate_object_from_tree(",
+        'message.metadata.__dict__["_message_id"] = object_tree.object_id',
+    ):
+        assert used.count(words) == 1
+    assert {"return_type", "max_concurrent_pulls", "initial_backoff", "backoff_cap"} <= {
+        *parameters(pull_and_inflate_object_from_tree)
+    }
+    for make in (make_pull_object_fn_protobuf, make_confirm_message_received_fn_protobuf):
+        assert parameters(make)[1:] == ["node", "run_id"]
     assert {field.name for field in dataclasses.fields(Fab)} >= {"hash_str", "content"}
     assert parameters(push_message) == ["client", "message", "context"]
     assert parameters(push_task_output) == ["client", "context", "sub_status", "details"]

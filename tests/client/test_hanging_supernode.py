@@ -22,7 +22,7 @@ def supernode_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         stand_in = tmp_path / "stand-in"
         stand_in.write_text(f"#!/bin/sh\n{does}\n")
         stand_in.chmod(0o755)
-        monkeypatch.setattr(supernode, "script", lambda _: str(stand_in))
+        monkeypatch.setattr(supernode, "COMMAND", (str(stand_in),))
         return SuperNode("a", "127.0.0.1:1", tmp_path / "log")
 
     return make

@@ -49,7 +49,7 @@ def connection_process(client: int) -> int:
     """The SuperNode of a client."""
     for pid in descendants(client):
         try:
-            if b"flower-supernode" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"prompt_supernode" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return pid
         except OSError:  # it has ended meanwhile
             continue

@@ -14,6 +14,7 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.object_store import ObjectStoreFactory, in_memory_object_store
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 
+from fedpsyau_model.whole_requests import WholeRequests
 from fedpsyau_server import guarded_superlink
 from fedpsyau_server.guarded_superlink import LARGEST_REQUEST, GuardedFleet, WholeRegistration
 from fedpsyau_server.reply_sizes import CHUNK
@@ -25,6 +26,8 @@ def test_the_replaced_names_are_what_flower_uses(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(flower, name, getattr(flower, name))
     factory: Any = guarded_superlink.object_store_factory
     monkeypatch.setattr(factory, "InMemoryObjectStore", InMemoryObjectStore)
+    interface = importlib.import_module("flwr.superlink.main")
+    monkeypatch.setattr(interface, "create_app", interface.create_app)  # put back at the end
     started = []
     flower.flower_superlink = lambda: started.append(True)
     monkeypatch.setattr(guarded_superlink.sys, "argv", ["other"])
@@ -35,6 +38,8 @@ def test_the_replaced_names_are_what_flower_uses(monkeypatch: pytest.MonkeyPatch
     assert "FleetServicer(" in source
     assert "max_message_length=GRPC_MAX_MESSAGE_LENGTH" in source
     assert (flower.FleetServicer, flower.GRPC_MAX_MESSAGE_LENGTH) == (GuardedFleet, LARGEST_REQUEST)
+    assert "from flwr.superlink.main import" in inspect.getsource(flower._run_superlink_http_api)
+    assert isinstance(interface.create_app(), WholeRequests)
     assert LARGEST_REQUEST > CHUNK + 1000  # what is around a chunk in a request
 
 

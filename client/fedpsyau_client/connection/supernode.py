@@ -6,18 +6,22 @@ import logging
 import math
 import random
 import secrets
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fedpsyau_client.connection.site_kit import SiteKit
-from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
+from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port
 
 if TYPE_CHECKING:
     from fedpsyau_client.connection.supernode_tasks import TaskSource
 
 log = logging.getLogger(__name__)
+
+#: What starts the SuperNode.
+COMMAND = (sys.executable, "-P", "-m", "fedpsyau_client.connection.prompt_supernode")
 
 #: Seconds before the first, second, ... restart in a row; the last one from then on.
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -84,7 +88,7 @@ class SuperNode:
         home = Path(self._folder.name)
         self._process = ChildProcess(
             [
-                script("flower-supernode"),
+                *COMMAND,
                 *_transport_flags(self._kit),
                 *("--superlink", self._superlink),
                 *("--isolation", "process", "--host", "127.0.0.1", "--port", str(port)),

@@ -14,12 +14,27 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import httpx
-from flwr.app import Message
+from flwr.app import Context, Message
 from flwr.common.constant import SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
+from flwr.common.serde import context_from_proto
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PullAppMessagesRequest,
+    PullTaskInputRequest,
+    SendTaskHeartbeatRequest,
+)
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
+    pull_and_inflate_object_from_tree,
+)
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -27,7 +42,8 @@ from flwr.supercore.interceptors import (
 )
 from flwr.supercore.retry import RetryInvoker, exponential
 from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +56,10 @@ _ACQUIRE = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 
 #: Seconds for which a SuperNode that is busy is tried again.
 _PATIENCE = 60.0
+
+#: Seconds between two looks whether the SuperNode has received a message: first and longest.
+_FIRST_PULL_PAUSE = 0.05
+_LAST_PULL_PAUSE = 0.4
 
 #: Answers of a server that is there and has no time: bad gateway, unavailable, gateway timeout.
 _BUSY = frozenset({502, 503, 504})
@@ -122,13 +142,45 @@ def _work_off(client: RuntimeHttpClient, answer: Answer) -> None:
     context = None
     status, details = SubStatus.FAILED, "not answered"
     try:
-        message, context, _, bundle = pull_task_input(client)
-        push_message(client, answer(message, bundle.content), context)
+        message, context, bundle = _pull(client)
+        push_message(client, answer(message, bundle), context)
         status, details = SubStatus.COMPLETED, ""
     finally:
         with suppress(RuntimeError):  # it has stopped by itself
             heartbeat.stop()
         push_task_output(client, context, status, details)
+
+
+def _pull(client: RuntimeHttpClient) -> tuple[Message, Context, bytes]:
+    """The task's message, its context and the bundle of its run.
+
+    A task is there as soon as its message is announced. Flower's own function then waits 1, 2, 4,
+    ... s for what is still on its way from the server.
+    """
+    task = client.PullTaskInput(PullTaskInputRequest())
+    TaskIdentity.task_id = task.task_id
+    TaskIdentity.run_id = task.run.run_id
+    TaskIdentity.node_id = task.context.node_id
+    context = context_from_proto(task.context)
+    announced = client.PullMessages(PullAppMessagesRequest())
+    if not announced.messages_list:
+        raise RuntimeError("the task has no message")
+    [tree] = announced.message_object_trees
+    node = Node(node_id=context.node_id)
+    message = pull_and_inflate_object_from_tree(
+        tree,
+        make_pull_object_fn_protobuf(client.PullObject, node, context.run_id),
+        make_confirm_message_received_fn_protobuf(
+            client.ConfirmMessageReceived, node, context.run_id
+        ),
+        return_type=Message,
+        # The SuperNode has none of a message's objects or all of them.
+        max_concurrent_pulls=1,
+        initial_backoff=_FIRST_PULL_PAUSE,
+        backoff_cap=_LAST_PULL_PAUSE,
+    )
+    message.metadata.__dict__["_message_id"] = tree.object_id
+    return message, context, task.fab.content
 
 
 def _beat(client: RuntimeHttpClient) -> bool:
