@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,18 +23,52 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     So a disk that fills up leaves all of them as they were. A process that is killed between two
     renames leaves the first new and the others old.
     """
-    partials = {path: path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}") for path in contents}
+    partials = {path: _partial(path) for path in contents}
     try:
         for path, content in contents.items():
-            with partials[path].open("wb") as stream:
-                stream.write(content.encode() if isinstance(content, str) else content)
-                stream.flush()
-                os.fsync(stream.fileno())
+            _write(partials[path], [content.encode() if isinstance(content, str) else content])
         for path, partial in partials.items():
             partial.replace(path)
     finally:
         for partial in partials.values():
             partial.unlink(missing_ok=True)
+
+
+def write_parts_atomically(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write a file as `write_atomically` does, from parts of which one at a time is in memory."""
+    partial = _partial(path)
+    try:
+        _write(partial, parts)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def link_atomically(file: Path, path: Path) -> None:
+    """Let `path` be another name of `file`, which must never change from now on.
+
+    It is a copy on a file system without hard links. A file that is already at `path` is replaced.
+    """
+    partial = _partial(path)
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(file, partial)
+    except OSError:
+        shutil.copyfile(file, partial)
+    partial.replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+
+
+def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    with path.open("wb", buffering=0) as stream:
+        for part in parts:
+            left = memoryview(part)
+            while left:
+                left = left[stream.write(left) :]
+        os.fsync(stream.fileno())
 
 
 @contextmanager
@@ -44,7 +78,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Yields the temporary folder. A folder that is already at `path` is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    partial = _partial(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:

@@ -153,7 +153,6 @@ class FlowerLink:
         waiting = set(orders)
         lost: dict[str, _Loss] = {}
         self._forget_other_rounds({order.order.round for order in orders.values()})
-        self._largest |= {site: largest_reply(len(each.model)) for site, each in orders.items()}
         while waiting and time.monotonic() < deadline:
             for site in self._send_orders(orders, self._unsent(waiting)):
                 self._note_loss(lost, site, "its node could not be reached")
@@ -227,24 +226,20 @@ class FlowerLink:
 
     def _send_orders(self, orders: Mapping[str, Order], sites: list[str]) -> list[str]:
         """Send orders and note them as pending; returns the sites that could not be reached."""
-        messages = [
-            _message(
-                orders[site].order.to_values(),
-                self._node_of(site),
-                TRAIN,
-                str(orders[site].order.round),
-                orders[site].model,
-            )
-            for site in sites
-        ]
         unreached = []
-        for site, message_id in zip(sites, self._push(messages), strict=True):
+        for site in sites:  # one after the other: a model is in memory only while it is pushed
+            order = orders[site].order
+            model = orders[site].model
+            message = _message(
+                order.to_values(), self._node_of(site), TRAIN, str(order.round), model
+            )
+            (message_id,) = self._push([message])
             if message_id is None:
                 unreached.append(site)
             else:
                 self._pending[message_id] = self._address_of(site)
-                order = orders[site]
-                self._on_event("sent", round=order.order.round, site=site, bytes=len(order.model))
+                self._largest[site] = largest_reply(len(model))
+                self._on_event("sent", round=order.round, site=site, bytes=len(model))
         return unreached
 
     def _push(self, messages: list[Message]) -> list[str | None]:

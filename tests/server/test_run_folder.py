@@ -22,6 +22,7 @@ from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server import run_folder as run_folder_module
 from fedpsyau_server.event_tail import EventTail
 from fedpsyau_server.fusion import Model
+from fedpsyau_server.packed_model import ModelInMemory, unpacked
 from fedpsyau_server.run_folder import ContributionMark, RunFolder
 
 SITES = ("a", "b", "c")
@@ -32,7 +33,7 @@ def model(value: float) -> Model:
 
 
 def value_of(tensors: Any) -> float:
-    return float(tensors["w"][0])
+    return float(unpacked(tensors)["w"][0])
 
 
 def save(folder: RunFolder, number: int, marks: dict[str, int] | None = None) -> None:
@@ -41,10 +42,16 @@ def save(folder: RunFolder, number: int, marks: dict[str, int] | None = None) ->
     marks: rounds of the sites' last replies; this one's by default.
     """
     marks = marks or dict.fromkeys(SITES, number)
-    folder.save_round(
+    with folder.new_round(number) as draft:
+        for k, site in enumerate(SITES):
+            if marks[site] == number:
+                draft.keep_reply(site, model(100 * number + k))
+        draft.write_models(
+            {site: ModelInMemory.of(model(10 * number + k)) for k, site in enumerate(SITES)}
+        )
+    folder.finish_round(
         {"round": number, "note": f"round {number}"},
-        {site: model(10 * number + k) for k, site in enumerate(SITES)},
-        {site: model(100 * number + k) for k, site in enumerate(SITES) if marks[site] == number},
+        SITES,
         {site: ContributionMark(round=at, clips=5) for site, at in marks.items()},
     )
 
@@ -86,15 +93,16 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
 def test_rounds_are_reopened_bit_for_bit(tmp_path: Path) -> None:
     folder = new_run(tmp_path / "run", SITES)
     exact = {"w": np.array([np.pi, -0.0], dtype=np.float32), "n": np.array(7, dtype=np.int64)}
-    folder.save_round(
-        {"round": 1}, {"a": exact}, {"a": exact}, {"a": ContributionMark(round=1, clips=9)}
-    )
+    with folder.new_round(1) as draft:
+        draft.write_models({"a": draft.keep_reply("a", exact)})
+    folder.finish_round({"round": 1}, ["a"], {"a": ContributionMark(round=1, clips=9)})
     opened = RunFolder.open(tmp_path / "run")
-    for tensors in (
+    for stored in (
         opened.models()["a"],
         opened.contributions()["a"].model,
         opened.replies(1)["a"],
     ):
+        tensors = unpacked(stored)
         assert {name: tensor.tobytes() for name, tensor in tensors.items()} == {
             name: tensor.tobytes() for name, tensor in exact.items()
         }

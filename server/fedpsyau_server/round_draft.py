@@ -1,0 +1,98 @@
+"""A round that is being written: models go to disk as they come, and none of them stays in memory.
+
+    replies/SITE.safetensors   the trained model that a site sent
+    models/SITE.safetensors    every site's personal model after the round
+    newcomer.safetensors       what sites without a model are sent; gone when the round is whole
+
+All of it is in a folder with a temporary name, which `RunFolder.new_round` makes, and renames or
+deletes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from fedpsyau_model.atomic_files import link_atomically, write_parts_atomically
+from fedpsyau_server.folder_errors import cannot_write
+from fedpsyau_server.fusion import Model, fusion_threads
+from fedpsyau_server.packed_model import ModelFile, ModelInMemory, PackedModel, parts
+
+__all__ = ["RoundDraft", "model_path"]
+
+
+def model_path(folder: Path, site: str) -> Path:
+    """Where a site's model is in a folder of models."""
+    return folder / f"{site}.safetensors"
+
+
+class RoundDraft:
+    """The files of one round, as far as they are there.
+
+    Raises RunFolderError whenever the disk does not take them.
+    """
+
+    def __init__(self, folder: Path, run: Path) -> None:
+        """folder: the temporary one. run: the run folder, which errors name."""
+        self._run = run
+        self._folder = folder
+        self._models = folder / "models"
+        self._replies = folder / "replies"
+        try:
+            for each in (self._models, self._replies):
+                each.mkdir()
+        except OSError as error:
+            raise cannot_write(run, error) from None
+
+    def keep_reply(self, site: str, model: Model) -> ModelFile:
+        """Write the trained model of a site."""
+        return self._write(model_path(self._replies, site), ModelInMemory.of(model))
+
+    def drop_reply(self, site: str) -> None:
+        """Forget a trained model that is not to count."""
+        model_path(self._replies, site).unlink()
+
+    def keep_newcomer(self, model: PackedModel) -> ModelFile:
+        """Write what sites without a model are sent in this round."""
+        return self._write(self._newcomer, model)
+
+    def write_models(self, models: Mapping[str, PackedModel]) -> None:
+        """Write the personal models, each computed as it is written.
+
+        A model that several sites have is written once; one that is on disk already is not written
+        anew.
+        """
+        first_sites: dict[int, str] = {}
+        for site, model in models.items():
+            first_sites.setdefault(id(model), site)
+        with ThreadPoolExecutor(fusion_threads()) as pool:
+            list(pool.map(lambda site: self._place(site, models[site]), first_sites.values()))
+        try:
+            for site, model in models.items():
+                if (first := first_sites[id(model)]) != site:
+                    link_atomically(model_path(self._models, first), model_path(self._models, site))
+            self._newcomer.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self._run, error) from None
+
+    @property
+    def _newcomer(self) -> Path:
+        return model_path(self._folder, "newcomer")
+
+    def _place(self, site: str, model: PackedModel) -> None:
+        path = model_path(self._models, site)
+        if not isinstance(model, ModelFile):
+            self._write(path, model)
+            return
+        try:
+            link_atomically(model.path, path)
+        except OSError as error:
+            raise cannot_write(self._run, error) from None
+
+    def _write(self, path: Path, model: PackedModel) -> ModelFile:
+        try:
+            write_parts_atomically(path, parts(model))
+        except OSError as error:
+            raise cannot_write(self._run, error) from None
+        return ModelFile(path, model.layout)
