@@ -123,7 +123,7 @@ class ModelFile:
                 stream.seek(numbers.offset + start * numbers.dtype.itemsize)
                 for begin in range(start, stop, PIECE):
                     piece = buffer[: stop - begin]
-                    _fill(stream, memoryview(piece.view(np.uint8)))
+                    _fill(stream, piece.view(np.uint8).data)
                     yield piece
         except OSError as error:
             raise RunFolderError(f"The model {self.path} cannot be read: {error}") from None
@@ -159,7 +159,7 @@ def parts(model: PackedModel) -> Iterator[memoryview]:
     yield memoryview(model.layout.head)
     for index, run in enumerate(model.layout.runs):
         for piece in model.pieces(index, 0, run.count):
-            yield memoryview(piece.view(np.uint8))
+            yield piece.view(np.uint8).data
 
 
 def packed(model: PackedModel) -> bytes:
