@@ -36,7 +36,7 @@ from fedpsyau_model import __version__
 from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.exchange import SCHEMA_VERSION
 from fedpsyau_model.settings import FederationSettings
-from fedpsyau_server.fusion import Contribution, fuse_personalised, fusion_threads
+from fedpsyau_server.fusion import TOGETHER, Contribution, fuse_personalised, fusion_threads
 from fedpsyau_server.packed_model import ModelInMemory, PackedModel
 from fedpsyau_server.report.tables import read_tables
 from fedpsyau_server.rounds import RoundLoop
@@ -104,8 +104,9 @@ def _fuse_into(
     pool: ThreadPoolExecutor,
 ) -> None:
     contributions = {f"{k}": Contribution(model, 10 + k) for k, model in enumerate(models)}
-    results = fuse_personalised(contributions, THETA, threads).values()
-    list(pool.map(_read_into, results, fused))
+    results = list(fuse_personalised(contributions, THETA, threads).values())
+    groups = [slice(first, first + TOGETHER) for first in range(0, len(models), TOGETHER)]
+    list(pool.map(lambda group: _read_into(results[group], fused[group]), groups))
 
 
 def _copy_into(
@@ -114,11 +115,13 @@ def _copy_into(
     list(pool.map(np.copyto, targets, sources))
 
 
-def _read_into(model: PackedModel, target: np.ndarray) -> None:
+def _read_into(models: list[PackedModel], targets: list[np.ndarray]) -> None:
+    """Read models in turns, as they are written to disk."""
     begin = 0
-    for piece in model.pieces(0, 0, len(target)):
-        target[begin : begin + len(piece)] = piece
-        begin += len(piece)
+    for pieces in zip(*(model.pieces(0, 0, PARAMETERS) for model in models), strict=True):
+        for target, piece in zip(targets, pieces, strict=True):
+            target[begin : begin + len(piece)] = piece
+        begin += len(pieces[0])
 
 
 def _best(repeat: int, *works: Callable[[], object]) -> list[float]:
@@ -164,11 +167,12 @@ def _on_disk(
             found = [_fuse_in_process(folder, count) for _ in range(repeat if count < most else 1)]
             best = min(found, key=lambda each: each["seconds"])
             seconds[count] = best["seconds"] / count
+            used, copied = 12 * PARAMETERS / seconds[count], 8 * PARAMETERS / copying
             print(
                 f"on disk, {count} sites: {best['seconds']:.2f} s, "
-                f"{1000 * seconds[count]:.0f} ms a site ({12e-6 * PARAMETERS / seconds[count]:.0f} MB/s; copying "
-                f"{8e-6 * PARAMETERS / copying:.0f} MB/s); peak memory {best['peak']:.0f} MB, of "
-                f"which {best['start']:.0f} before fusing; at the end {best['anonymous']:.0f} MB "
+                f"{1000 * seconds[count]:.0f} ms a site ({used / 1e6:.0f} MB/s; copying "
+                f"{copied / 1e6:.0f} MB/s); peak memory {best['peak']:.0f} MB, of which "
+                f"{best['start']:.0f} before fusing; at the end {best['anonymous']:.0f} MB "
                 f"anonymous, {best['file']:.0f} MB of files"
             )
     print(f"fuse_disk_bandwidth_fraction: {1.5 * copying / seconds[most]:.2f}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from io import RawIOBase
 from pathlib import Path
 
 #: Ending of names that are being written; whoever finds one may delete it.
@@ -26,7 +27,9 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     partials = {path: _partial(path) for path in contents}
     try:
         for path, content in contents.items():
-            _write(partials[path], [content.encode() if isinstance(content, str) else content])
+            with partials[path].open("wb", buffering=0) as stream:
+                _write_whole(stream, content.encode() if isinstance(content, str) else content)
+                os.fsync(stream.fileno())
         for path, partial in partials.items():
             partial.replace(path)
     finally:
@@ -34,14 +37,28 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
             partial.unlink(missing_ok=True)
 
 
-def write_parts_atomically(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write a file as `write_atomically` does, from parts of which one at a time is in memory."""
-    partial = _partial(path)
+def write_parts_together(contents: Mapping[Path, Iterable[bytes | memoryview]]) -> None:
+    """Write several files as `write_together` does, each from as many parts, in turns.
+
+    One part of each file at a time is in memory.
+    """
+    partials = {path: _partial(path) for path in contents}
     try:
-        _write(partial, parts)
-        partial.replace(path)
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(partial.open("wb", buffering=0))
+                for partial in partials.values()
+            ]
+            for parts in zip(*contents.values(), strict=True):
+                for file, part in zip(files, parts, strict=True):
+                    _write_whole(file, part)
+            for file in files:
+                os.fsync(file.fileno())
+        for path, partial in partials.items():
+            partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
 
 
 def link_atomically(file: Path, path: Path) -> None:
@@ -62,13 +79,10 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
 
 
-def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    with path.open("wb", buffering=0) as stream:
-        for part in parts:
-            left = memoryview(part)
-            while left:
-                left = left[stream.write(left) :]
-        os.fsync(stream.fileno())
+def _write_whole(stream: RawIOBase, content: bytes | memoryview) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[stream.write(left) or 0 :]
 
 
 @contextmanager

@@ -133,7 +133,7 @@ class FlowerLink:
         deadline = time.monotonic() + seconds
         while True:
             self._look_for_nodes()
-            self._pull()
+            self._hear()
             present = [site for site in self._present() if among is None or site in among]
             if len(present) >= enough or time.monotonic() >= deadline:
                 return present
@@ -216,7 +216,7 @@ class FlowerLink:
         nodes = [self._node_of(site) for site in self._present()]
         self._push_dismissals(dismissal, nodes)
         while self._dismissals and time.monotonic() < deadline:
-            self._pull()
+            self._hear()
             time.sleep(REPLY_POLL)
 
     def _push_dismissals(self, dismissal: Dismissal, nodes: list[int]) -> None:
@@ -293,14 +293,18 @@ class FlowerLink:
             self._on_event("here", site=site)
         self._here = here
 
-    def _pull(self, pending: Mapping[str, int] | None = None) -> list[Answer]:
-        """Pull what has come; deal with introductions, return answers to orders.
+    def _hear(self) -> None:
+        """Deal with what has come while no order is open."""
+        for _ in self._pull({}):
+            pass
+
+    def _pull(self, pending: Mapping[str, int]) -> Iterator[Answer]:
+        """Pull what has come; deal with introductions, yield answers to orders one by one.
 
         pending: ids of orders, each with the bytes that its answer may have.
         """
         small = [*self._hellos, *self._dismissals, *self._unwanted]
-        answers = []
-        for answer in self._source.pull(dict.fromkeys(small, SMALL) | dict(pending or {})):
+        for answer in self._source.pull(dict.fromkeys(small, SMALL) | dict(pending)):
             if answer.answers in self._hellos:
                 self._admit(self._hellos.pop(answer.answers), answer)
             elif answer.answers in self._dismissals:
@@ -308,8 +312,7 @@ class FlowerLink:
             elif answer.answers in self._unwanted:
                 self._unwanted.discard(answer.answers)
             else:
-                answers.append(answer)
-        return answers
+                yield answer
 
     def _admit(self, node: int, answer: Answer) -> None:
         if answer.lost:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ from fedpsyau_server.packed_model import PIECE, Layout, ModelInMemory, PackedMod
 
 Model = dict[str, np.ndarray]
 
-#: Models that are summed in one go, so that a piece of the sum is fetched once for all of them.
-_TOGETHER = 8
+#: Models that go through a piece of the sum in one go, so that it is fetched once for all of them.
+TOGETHER = 4
 
 #: More threads than these are not used: memory, or the disk, is busy by then.
 _MOST_THREADS = 4
@@ -148,10 +149,10 @@ class _Personalised:
             yield from trained
             return
         fused = np.empty(min(PIECE, stop - start), self.layout.runs[run].dtype)
-        own, others = np.empty(fused.shape), np.empty(fused.shape)
         for begin, piece in zip(range(start, stop, PIECE), trained, strict=True):
             count = len(piece)
-            x, y, g = own[:count], others[:count], fused[:count]
+            x, y = _workspace()[:, :count]
+            g = fused[:count]
             np.copyto(x, piece)
             np.multiply(x, float(self.clips), out=y)
             np.subtract(weighted_sum[begin : begin + count], y, out=y)
@@ -176,6 +177,20 @@ class _Mean:
         for begin in range(start, stop, PIECE):
             mean = weighted_sum[begin : min(begin + PIECE, stop)] / self.total
             yield mean.astype(self.layout.runs[run].dtype)
+
+
+_of_this_thread = threading.local()
+
+
+def _workspace() -> np.ndarray:
+    """Two pieces of float64 that nobody counts on once a piece is yielded.
+
+    All models that a thread fuses use the same two: they stay in the core's cache.
+    """
+    if not hasattr(_of_this_thread, "pieces"):
+        _of_this_thread.pieces = np.empty((2, PIECE))
+    pieces: np.ndarray = _of_this_thread.pieces
+    return pieces
 
 
 def _own_weight(theta: Theta, site: str) -> float:
@@ -226,8 +241,8 @@ def _add_up(
 ) -> None:
     """Add weight_k w_k to numbers `start` to `stop` of a run's total."""
     product = np.empty(min(PIECE, stop - start))
-    for first in range(0, len(terms), _TOGETHER):
-        together = terms[first : first + _TOGETHER]
+    for first in range(0, len(terms), TOGETHER):
+        together = terms[first : first + TOGETHER]
         models = [(model.pieces(run, start, stop), weight) for model, weight in together]
         for begin in range(start, stop, PIECE):
             sums = total[begin : min(begin + PIECE, stop)]

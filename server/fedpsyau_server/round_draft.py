@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fedpsyau_model.atomic_files import link_atomically, write_parts_atomically
+from fedpsyau_model.atomic_files import link_atomically, write_parts_together
 from fedpsyau_server.folder_errors import cannot_write
-from fedpsyau_server.fusion import Model, fusion_threads
+from fedpsyau_server.fusion import TOGETHER, Model, fusion_threads
 from fedpsyau_server.packed_model import ModelFile, ModelInMemory, PackedModel, parts
 
 __all__ = ["RoundDraft", "model_path"]
@@ -47,7 +47,7 @@ class RoundDraft:
 
     def keep_reply(self, site: str, model: Model) -> ModelFile:
         """Write the trained model of a site."""
-        return self._write(model_path(self._replies, site), ModelInMemory.of(model))
+        return self._write_one(model_path(self._replies, site), ModelInMemory.of(model))
 
     def drop_reply(self, site: str) -> None:
         """Forget a trained model that is not to count."""
@@ -55,7 +55,7 @@ class RoundDraft:
 
     def keep_newcomer(self, model: PackedModel) -> ModelFile:
         """Write what sites without a model are sent in this round."""
-        return self._write(self._newcomer, model)
+        return self._write_one(self._newcomer, model)
 
     def write_models(self, models: Mapping[str, PackedModel]) -> None:
         """Write the personal models, each computed as it is written.
@@ -63,15 +63,24 @@ class RoundDraft:
         A model that several sites have is written once; one that is on disk already is not written
         anew.
         """
-        first_sites: dict[int, str] = {}
+        files: dict[int, Path] = {}
+        new: list[PackedModel] = []
         for site, model in models.items():
-            first_sites.setdefault(id(model), site)
+            if id(model) in files:
+                continue
+            if isinstance(model, ModelFile):
+                files[id(model)] = model.path
+            else:
+                files[id(model)] = model_path(self._models, site)
+                new.append(model)
+        groups = [new[first : first + TOGETHER] for first in range(0, len(new), TOGETHER)]
         with ThreadPoolExecutor(fusion_threads()) as pool:
-            list(pool.map(lambda site: self._place(site, models[site]), first_sites.values()))
+            list(pool.map(lambda each: self._write({files[id(m)]: m for m in each}), groups))
         try:
             for site, model in models.items():
-                if (first := first_sites[id(model)]) != site:
-                    link_atomically(model_path(self._models, first), model_path(self._models, site))
+                path = model_path(self._models, site)
+                if files[id(model)] != path:
+                    link_atomically(files[id(model)], path)
             self._newcomer.unlink(missing_ok=True)
         except OSError as error:
             raise cannot_write(self._run, error) from None
@@ -80,19 +89,12 @@ class RoundDraft:
     def _newcomer(self) -> Path:
         return model_path(self._folder, "newcomer")
 
-    def _place(self, site: str, model: PackedModel) -> None:
-        path = model_path(self._models, site)
-        if not isinstance(model, ModelFile):
-            self._write(path, model)
-            return
-        try:
-            link_atomically(model.path, path)
-        except OSError as error:
-            raise cannot_write(self._run, error) from None
-
-    def _write(self, path: Path, model: PackedModel) -> ModelFile:
-        try:
-            write_parts_atomically(path, parts(model))
-        except OSError as error:
-            raise cannot_write(self._run, error) from None
+    def _write_one(self, path: Path, model: PackedModel) -> ModelFile:
+        self._write({path: model})
         return ModelFile(path, model.layout)
+
+    def _write(self, models: Mapping[Path, PackedModel]) -> None:
+        try:
+            write_parts_together({path: parts(model) for path, model in models.items()})
+        except OSError as error:
+            raise cannot_write(self._run, error) from None

@@ -358,12 +358,14 @@ class RoundLoop:
             all_clips=all_clips,
         )
         return {
-            site: Order(order, partial(self._as_sent, model, others.get(site)))
+            site: Order(order, partial(self._as_sent, number, site, model, others.get(site)))
             for site, model in asked.items()
         }
 
-    def _as_sent(self, model: ModelFile, others: PackedModel | None) -> bytes:
-        """The model as it is sent to a site; asked for again, the same."""
+    def _as_sent(
+        self, number: int, site: str, model: ModelFile, others: PackedModel | None
+    ) -> bytes:
+        """The model as it is sent to a site in round `number`; asked for again, the same."""
         if others is None:
             return packed(model)
         return pack_tensors(with_others(unpacked(model), unpacked(others)))
@@ -384,8 +386,7 @@ class RoundLoop:
             return
         try:
             report = self._checked_report(number, reply, order)
-            received = unpacked(sent)
-            model = self._as_it_came(reply, received)
+            received, model = self._as_it_came(reply, sent)
         except _UnusableError as unusable:
             fault = printable(str(unusable))
             log.warning("round %d: the reply of %s is not used: %s", number, site, fault)
@@ -413,18 +414,19 @@ class RoundLoop:
             raise _UnusableError(fault)
         return reply.report
 
-    def _as_it_came(self, reply: Reply, received: Model) -> Model:
-        """The model as it came from a site, unpacked; _UnusableError if it cannot be used.
+    def _as_it_came(self, reply: Reply, sent: ModelFile) -> tuple[Model, Model]:
+        """The model that a site received, and the one that came from it.
 
-        received: the model that the site had been sent.
+        Raises _UnusableError if that cannot be used.
         """
         try:
             model = unpack_tensors(reply.model)
         except MalformedMessageError as error:
             raise _UnusableError(str(error)) from None
+        received = unpacked(sent)
         if (fault := model_fault(model, received)) is not None:
             raise _UnusableError(fault)
-        return model
+        return received, model
 
     def _contribute(self, number: int, collected: _Collected) -> None:
         """Let fresh replies count, and those of silent sites while they are not too old."""

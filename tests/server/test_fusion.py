@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ from hypothesis import strategies as st
 
 from fedpsyau_server import fusion
 from fedpsyau_server.fusion import Contribution, Model, Theta, mixing_matrix
-from fedpsyau_server.packed_model import ModelInMemory, unpacked
+from fedpsyau_server.packed_model import (
+    PIECE,
+    ModelFile,
+    ModelInMemory,
+    unpacked,
+)
+from fedpsyau_server.packed_model import packed as whole
 
 CLIPS = {"a": 10, "b": 30, "c": 60}
 
@@ -227,3 +234,81 @@ def test_clip_counts_must_be_positive(clips: int) -> None:
 def test_nothing_to_fuse_is_refused() -> None:
     with pytest.raises(ValueError, match="no site"):
         fuse_mean({})
+
+
+# Streams ------------------------------------------------------------------------------------------
+
+
+def tensor_by_tensor(
+    contributions: Mapping[str, Contribution], theta: Mapping[str, float]
+) -> dict[str, Model]:
+    """P-FedProx in whole arrays, operation for operation as it was before models were streamed."""
+    models = {site: unpacked(each.model) for site, each in contributions.items()}
+    clips = {site: each.clips for site, each in contributions.items()}
+    fused: dict[str, Model] = {site: {} for site in models}
+    for name, first in models[min(models)].items():
+        total = np.zeros(first.shape)
+        for site in sorted(models):
+            total += clips[site] * models[site][name].astype(np.float64)
+        for site, model in models.items():
+            own = model[name].astype(np.float64)
+            others = (total - clips[site] * own) / (sum(clips.values()) - clips[site])
+            fused[site][name] = (theta[site] * own + (1.0 - theta[site]) * others).astype(
+                first.dtype
+            )
+    return fused
+
+
+def large_contributions(folder: Path) -> dict[str, Contribution]:
+    """Eleven models, more than are summed in one go, of more than one piece, on disk."""
+    generator = np.random.default_rng(5)
+    contributions = {}
+    for k in range(11):
+        tensors = {
+            "a": generator.normal(size=(PIECE, 2)).astype(np.float32),
+            "b": generator.normal(scale=1e-6, size=PIECE // 3).astype(np.float32),
+            "c": generator.normal(size=7),
+        }
+        path = folder / f"{k}.safetensors"
+        path.write_bytes(packed(tensors).data)
+        contributions[f"site{k}"] = Contribution(
+            ModelFile.open(path), int(generator.integers(1, 5000)), float(generator.random())
+        )
+    return contributions
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_streams_give_the_bits_of_whole_arrays_with_any_number_of_threads(
+    tmp_path: Path, threads: int
+) -> None:
+    contributions = large_contributions(tmp_path)
+    theta = {site: 0.05 + 0.08 * k for k, site in enumerate(contributions)}
+    expected = tensor_by_tensor(contributions, theta)
+    fused = fusion.fuse_personalised(contributions, theta, threads)
+    for site, model in expected.items():
+        assert whole(fused[site]) == packed(model).data
+        assert whole(fused[site]) == packed(model).data  # a second time
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_streams_give_the_bits_of_a_mean_of_whole_arrays(tmp_path: Path, threads: int) -> None:
+    contributions = large_contributions(tmp_path)
+    weights = fusion.fisher_weights(contributions)
+    models = {site: unpacked(each.model) for site, each in contributions.items()}
+    expected = {}
+    for name, first in models["site0"].items():
+        total = np.zeros(first.shape)
+        for site in sorted(models):
+            total += weights[site] * models[site][name].astype(np.float64)
+        sum_of_weights = sum(weights[site] for site in sorted(models))
+        expected[name] = (total / sum_of_weights).astype(first.dtype)
+    assert whole(fusion.fuse_mean(contributions, weights, threads)) == packed(expected).data
+
+
+def test_models_of_other_tensors_are_refused() -> None:
+    contributions = {
+        "a": contribution(1.0, 5),
+        "b": Contribution(packed({"v": np.zeros((2, 2), dtype=np.float32)}), 5),
+    }
+    with pytest.raises(ValueError, match="the model of b has other tensors than that of a"):
+        fuse_personalised(contributions, 0.9)
