@@ -69,10 +69,13 @@ def link_atomically(file: Path, path: Path) -> None:
     partial = _partial(path)
     partial.unlink(missing_ok=True)
     try:
-        os.link(file, partial)
-    except OSError:
-        shutil.copyfile(file, partial)
-    partial.replace(path)
+        try:
+            os.link(file, partial)
+        except OSError:
+            shutil.copyfile(file, partial)
+        partial.replace(path)
+    finally:  # two names of one file are not replaced by each other: the system leaves both
+        partial.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:

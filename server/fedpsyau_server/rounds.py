@@ -235,7 +235,7 @@ class RoundLoop:
             draft.write_models(models)
             fused = time.monotonic()
         self._folder.finish_round(
-            self._record(number, sorted(sent), collected, fused - exchanged), models, self._marks
+            self._record(number, sorted(sent), collected, fused - started), models, self._marks
         )
         self._find_models()
         written = time.monotonic()

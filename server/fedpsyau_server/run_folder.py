@@ -22,7 +22,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, Self, TypeVar
@@ -303,8 +303,11 @@ class RunFolder:
 
     def _clear_litter(self) -> None:
         """Delete what a killed server was writing: a run has one server."""
-        for litter in self._round_folder(0).parent.glob(f".*{PARTIAL}"):
+        for litter in self._litter():
             shutil.rmtree(litter, ignore_errors=True)
+
+    def _litter(self) -> list[Path]:
+        return list(self._round_folder(0).parent.glob(f".*{PARTIAL}"))
 
     def _round_folder(self, number: int) -> Path:
         return self.path / "rounds" / f"{number:04d}"
@@ -374,7 +377,7 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise cannot_write(self.path, error) from None
-        free = shutil.disk_usage(self.path).free
+        free = shutil.disk_usage(self.path).free + sum(map(_size, self._litter()))
         if free < needed:
             raise RunFolderError(
                 f"The disk of the run folder {self.path} has {_megabytes(free)} left, and a round "
@@ -396,6 +399,16 @@ def _read_json(path: Path, model: type[Content]) -> Content:
         ) from None
     except (OSError, ValueError) as error:
         raise cannot_read(path, error) from None
+
+
+def _size(folder: Path) -> int:
+    """Bytes that go with a folder when it is deleted, as far as it is not being deleted already."""
+    size = 0
+    for file in folder.rglob("*.safetensors"):
+        with suppress(FileNotFoundError):
+            found = file.stat()
+            size += found.st_size if found.st_nlink == 1 else 0
+    return size
 
 
 def _lock_file(path: Path, role: str) -> Path:

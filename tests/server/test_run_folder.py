@@ -122,6 +122,32 @@ def test_the_models_shown_are_those_of_the_last_round_and_no_copies(tmp_path: Pa
     assert len(list((tmp_path / "run" / "models").iterdir())) == len(SITES)
 
 
+def test_a_model_that_does_not_change_is_one_file_through_the_rounds(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES, rounds={"keep-rounds": 1})
+    save(folder, 1)
+    for number in (2, 3):
+        before = folder.models()
+        with folder.new_round(number) as draft:
+            draft.write_models({**before, "b": ModelInMemory.of(model(float(number)))})
+        folder.finish_round({"round": number}, SITES, {})
+        after = folder.models()
+        assert [value_of(after[site]) for site in SITES] == [10.0, float(number), 12.0]
+        shown = tmp_path / "run" / "models"
+        assert sorted(file.stem for file in shown.iterdir()) == list(SITES)
+        assert all((shown / each.path.name).samefile(each.path) for each in after.values())
+    assert kept_rounds(tmp_path / "run") == [3]
+
+
+def test_one_model_of_many_sites_is_one_file(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    with folder.new_round(1) as draft:
+        draft.write_models(dict.fromkeys(SITES, ModelInMemory.of(model(7.0))))
+    folder.finish_round({"round": 1}, SITES, {})
+    files = [each.path for each in folder.models().values()]
+    assert [value_of(each) for each in folder.models().values()] == [7.0] * 3
+    assert all(file.samefile(files[0]) for file in files)
+
+
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_round_that_does_not_follow_the_last_is_refused(tmp_path: Path, number: int) -> None:
     folder = new_run(tmp_path / "run", SITES)
@@ -440,6 +466,22 @@ def test_a_disk_without_room_for_a_round_is_told_before_anything_starts(
             with pytest.raises(RunFolderError, match=r"has 0\.0 MB left.*--resume"):
                 folder.require_space()
     assert not list(folder.path.glob(".probe*"))
+
+
+def test_what_a_killed_server_left_counts_as_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    litter = folder.path / "rounds" / ".0001.4242.partial" / "replies"
+    litter.mkdir(parents=True)
+    round_size = (folder.path / "initial.safetensors").stat().st_size * 2 * len(SITES)
+    (litter / "a.safetensors").write_bytes(bytes(100))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=round_size - 100))
+    folder.require_space()
+    (litter / "a.safetensors").write_bytes(bytes(99))
+    with pytest.raises(RunFolderError, match="has 0"):
+        folder.require_space()
 
 
 @pytest.mark.parametrize(
