@@ -47,6 +47,7 @@ from fedpsyau_model.settings import (
 )
 from fedpsyau_model.training import Pull, predict, train
 from fedpsyau_server.fusion import Contribution, fuse_personalised
+from fedpsyau_server.packed_model import ModelInMemory, unpacked
 
 CLASSES = CLASS_NAMES["three"]
 
@@ -182,14 +183,15 @@ def federation(
             )
             trained = state_arrays(network)
             contributions[site.name] = Contribution(
-                {name: trained[name] for name in shared}, len(site.training)
+                ModelInMemory.of({name: trained[name] for name in shared}), len(site.training)
             )
             calibrate_batch_norm(network, site.training, epochs[-1].prior_weight)
             classes = predicted_classes(network, site.held_out, epochs[-1].prior_weight)
             confusions[site.name] = confusion_matrix(
                 site.held_out.emotion.numpy(), classes, len(CLASSES)
             )
-        received = dict(fuse_personalised(contributions, settings.strategy.theta))
+        fused = fuse_personalised(contributions, settings.strategy.theta)
+        received = {name: unpacked(model) for name, model in fused.items()}
     return {name: uf1(each) for name, each in confusions.items()}, uf1(sum(confusions.values()))
 
 

@@ -133,7 +133,7 @@ class FlowerLink:
         deadline = time.monotonic() + seconds
         while True:
             self._look_for_nodes()
-            self._pull()
+            self._hear()
             present = [site for site in self._present() if among is None or site in among]
             if len(present) >= enough or time.monotonic() >= deadline:
                 return present
@@ -153,7 +153,6 @@ class FlowerLink:
         waiting = set(orders)
         lost: dict[str, _Loss] = {}
         self._forget_other_rounds({order.order.round for order in orders.values()})
-        self._largest |= {site: largest_reply(len(each.model)) for site, each in orders.items()}
         while waiting and time.monotonic() < deadline:
             for site in self._send_orders(orders, self._unsent(waiting)):
                 self._note_loss(lost, site, "its node could not be reached")
@@ -217,7 +216,7 @@ class FlowerLink:
         nodes = [self._node_of(site) for site in self._present()]
         self._push_dismissals(dismissal, nodes)
         while self._dismissals and time.monotonic() < deadline:
-            self._pull()
+            self._hear()
             time.sleep(REPLY_POLL)
 
     def _push_dismissals(self, dismissal: Dismissal, nodes: list[int]) -> None:
@@ -230,21 +229,20 @@ class FlowerLink:
         unreached = []
         for site in sites:
             # One at a time: what Flower is given together, it announces to all before it uploads
-            # the first one's model, and every site waits for those of all.
-            order = orders[site]
+            # the first one's model, and every site waits for those of all. And a model is in
+            # memory only while it is pushed.
+            order = orders[site].order
+            model = orders[site].model
             message = _message(
-                order.order.to_values(),
-                self._node_of(site),
-                TRAIN,
-                str(order.order.round),
-                order.model,
+                order.to_values(), self._node_of(site), TRAIN, str(order.round), model
             )
             [message_id] = self._push([message])
             if message_id is None:
                 unreached.append(site)
             else:
                 self._pending[message_id] = self._address_of(site)
-                self._on_event("sent", round=order.order.round, site=site, bytes=len(order.model))
+                self._largest[site] = largest_reply(len(model))
+                self._on_event("sent", round=order.round, site=site, bytes=len(model))
         return unreached
 
     def _push(self, messages: list[Message]) -> list[str | None]:
@@ -298,14 +296,18 @@ class FlowerLink:
             self._on_event("here", site=site)
         self._here = here
 
-    def _pull(self, pending: Mapping[str, int] | None = None) -> list[Answer]:
-        """Pull what has come; deal with introductions, return answers to orders.
+    def _hear(self) -> None:
+        """Deal with what has come while no order is open."""
+        for _ in self._pull({}):
+            pass
+
+    def _pull(self, pending: Mapping[str, int]) -> Iterator[Answer]:
+        """Pull what has come; deal with introductions, yield answers to orders one by one.
 
         pending: ids of orders, each with the bytes that its answer may have.
         """
         small = [*self._hellos, *self._dismissals, *self._unwanted]
-        answers = []
-        for answer in self._source.pull(dict.fromkeys(small, SMALL) | dict(pending or {})):
+        for answer in self._source.pull(dict.fromkeys(small, SMALL) | dict(pending)):
             if answer.answers in self._hellos:
                 self._admit(self._hellos.pop(answer.answers), answer)
             elif answer.answers in self._dismissals:
@@ -313,8 +315,7 @@ class FlowerLink:
             elif answer.answers in self._unwanted:
                 self._unwanted.discard(answer.answers)
             else:
-                answers.append(answer)
-        return answers
+                yield answer
 
     def _admit(self, node: int, answer: Answer) -> None:
         if answer.lost:

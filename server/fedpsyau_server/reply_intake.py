@@ -13,7 +13,7 @@ tests/server/test_reply_intake.py checks them under the exact pin in pyproject.t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -55,7 +55,7 @@ class Answer:
 class ReplySource(Protocol):
     """Where answers come from."""
 
-    def pull(self, largest: Mapping[str, int]) -> list[Answer]:
+    def pull(self, largest: Mapping[str, int]) -> Iterable[Answer]:
         """Answers that have come since the last call, each once, without waiting.
 
         largest: ids of the messages that were sent, each with the bytes that an answer may have.
@@ -98,18 +98,20 @@ class ReplyIntake:
         self._grid = cast(HttpGrid, grid)
         self._arriving: dict[str, _Arriving] = {}
 
-    def pull(self, largest: Mapping[str, int]) -> list[Answer]:
-        """See ReplySource."""
+    def pull(self, largest: Mapping[str, int]) -> Iterator[Answer]:
+        """See ReplySource.
+
+        An answer is fetched when it is asked for: whoever deals with one before asking for the next
+        has one model in memory, and those that are being uploaded at this moment.
+        """
         if not largest:
-            return []
+            return
         self._look_for_new(largest)
-        answers = []
-        for arriving in list(self._arriving.values()):
-            answer = self._go_on_with(arriving)
+        for message in list(self._arriving):
+            answer = self._go_on_with(self._arriving[message])
             if answer is not None:
-                del self._arriving[arriving.answers]
-                answers.append(answer)
-        return answers
+                del self._arriving[message]
+                yield answer
 
     def _look_for_new(self, largest: Mapping[str, int]) -> None:
         wanted = [each for each in largest if each not in self._arriving]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +30,7 @@ from fedpsyau_model.exchange import (
 from fedpsyau_model.foreign_text import printable
 from fedpsyau_model.metrics import uar, uf1
 from fedpsyau_server.fusion import Model
+from fedpsyau_server.packed_model import ModelFile, PackedModel, packed, unpacked
 from fedpsyau_server.reply_checks import (
     model_fault,
     norm_faults,
@@ -36,6 +38,7 @@ from fedpsyau_server.reply_checks import (
     size_fault,
     update_norm,
 )
+from fedpsyau_server.round_draft import RoundDraft
 from fedpsyau_server.run_folder import ContributionMark, RunFolder
 from fedpsyau_server.strategies import newcomer_model, next_models, others_means
 
@@ -45,12 +48,29 @@ log = logging.getLogger(__name__)
 NOTICE_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
 class Order:
-    """What goes to a site in a round: the order and the packed personal model."""
+    """What goes to a site in a round: the order and the packed personal model.
 
-    order: TrainingOrder
-    model: bytes
+    The model lies on disk, and is read whenever it is asked for: who keeps it, keeps it in memory.
+    """
+
+    def __init__(self, order: TrainingOrder, pack: Callable[[], bytes]) -> None:
+        """pack: puts the model's bytes together, the same every time."""
+        self.order = order
+        self._pack = pack
+        self._size: int | None = None
+
+    @property
+    def model(self) -> bytes:
+        """The packed model as it is sent."""
+        model = self._pack()
+        self._size = len(model)
+        return model
+
+    @property
+    def size(self) -> int:
+        """Bytes of the packed model; it is read for this only if it has never been."""
+        return len(self.model) if self._size is None else self._size
 
 
 @dataclass(frozen=True)
@@ -93,7 +113,7 @@ class SiteLink(Protocol):
 class _Collected:
     """Valid replies of a round, and what was wrong with the others."""
 
-    models: dict[str, Model] = field(default_factory=dict)
+    models: dict[str, PackedModel] = field(default_factory=dict)
     reports: dict[str, TrainingReport] = field(default_factory=dict)
     norms: dict[str, float] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
@@ -103,7 +123,7 @@ class _Collected:
         """Why the site has no valid reply; None if it has one, or none is known of."""
         return self.quarantined.get(site) or self.lost.get(site)
 
-    def keep(self, site: str, model: Model, report: TrainingReport, norm: float) -> None:
+    def keep(self, site: str, model: PackedModel, report: TrainingReport, norm: float) -> None:
         self.models[site], self.reports[site], self.norms[site] = model, report, norm
         self.lost.pop(site, None)
 
@@ -127,9 +147,14 @@ class RoundLoop:
         self._settings = folder.config.federation_settings()
         self._sites = folder.config.sites
         self._min_sites = min(self._settings.rounds.min_sites, len(self._sites))
-        self._models = folder.models()
-        self._contributions = folder.contributions()
         self._marks = dict(folder.state.contributions)
+        self._find_models()
+
+    def _find_models(self) -> None:
+        """Look up where the models of the last whole round are; none of them is read."""
+        self._models: dict[str, ModelFile] = self._folder.models()
+        self._contributions = self._folder.contributions()
+        self._newcomer: ModelFile | None = None
 
     def run(self) -> None:
         """Run all rounds that are left. Raises QuorumError if too few sites take part."""
@@ -197,24 +222,22 @@ class RoundLoop:
         self._folder.log_event(
             "round-started", round=number, rounds=self._settings.rounds.rounds, sites=present
         )
-        sent = {site: self._model_for(site) for site in present}
-        collected = self._collect(number, sent)
-        exchanged = time.monotonic()
-        self._folder.log_event("collected", round=number, sites=sorted(collected.models))
-        self._contribute(number, collected)
-        self._models = next_models(
-            self._settings.strategy,
-            self._models | sent,
-            self._contributions,
-            frozenset(collected.models),
+        with self._folder.new_round(number) as draft:
+            sent = {site: self._model_for(site, draft) for site in present}
+            collected = self._collect(number, sent, draft)
+            exchanged = time.monotonic()
+            self._folder.log_event("collected", round=number, sites=sorted(collected.models))
+            self._contribute(number, collected)
+            current: dict[str, PackedModel] = {**self._models, **sent}
+            models = next_models(
+                self._settings.strategy, current, self._contributions, frozenset(collected.models)
+            )
+            draft.write_models(models)
+            fused = time.monotonic()
+        self._folder.finish_round(
+            self._record(number, sorted(sent), collected, fused - started), models, self._marks
         )
-        fused = time.monotonic()
-        self._folder.save_round(
-            self._record(number, sorted(sent), collected, fused - started),
-            self._models,
-            collected.models,
-            self._marks,
-        )
+        self._find_models()
         written = time.monotonic()
         phases = {
             "exchange": exchanged - started,
@@ -228,29 +251,36 @@ class RoundLoop:
             phases={name: round(seconds, 4) for name, seconds in phases.items()},
         )
 
-    def _model_for(self, site: str) -> Model:
+    def _model_for(self, site: str, draft: RoundDraft) -> ModelFile:
+        """What a site is sent; all sites that have no model yet are sent the same."""
         if site in self._models:
             return self._models[site]
-        return newcomer_model(self._settings.strategy, self._contributions, self._folder.initial())
+        if self._newcomer is None:
+            start = newcomer_model(
+                self._settings.strategy, self._contributions, self._folder.initial()
+            )
+            self._newcomer = start if isinstance(start, ModelFile) else draft.keep_newcomer(start)
+        return self._newcomer
 
-    def _collect(self, number: int, sent: dict[str, Model]) -> _Collected:
+    def _collect(self, number: int, sent: dict[str, ModelFile], draft: RoundDraft) -> _Collected:
         """Exchange models with the sites until enough have answered validly.
 
         sent: what every site is sent; sites that are asked later, to reach the quorum, are added.
         """
         rounds = self._settings.rounds
         collected = _Collected()
-        self._exchange(number, sent, sent, collected, rounds.round_seconds)
+        self._exchange(number, sent, sent, collected, draft, rounds.round_seconds)
         deadline = time.monotonic() + rounds.quorum_seconds
         while len(collected.models) < self._min_sites:
             asked = self._missing(number, collected, deadline)
-            sent |= {site: self._model_for(site) for site in asked}
+            sent |= {site: self._model_for(site, draft) for site in asked}
             again = {site: sent[site] for site in asked}
             left = deadline - time.monotonic()
-            if not self._exchange(number, again, sent, collected, left):
+            if not self._exchange(number, again, sent, collected, draft, left):
                 raise self._too_few_replies(number, collected)  # all of the time has passed
         for site, reason in norm_faults(collected.norms, rounds.max_update_ratio).items():
             collected.quarantine(site, reason)
+            draft.drop_reply(site)
             self._folder.log_event("quarantined", round=number, site=site, reason=reason)
         if len(collected.models) < self._min_sites:
             raise self._too_few_replies(number, collected)
@@ -259,9 +289,10 @@ class RoundLoop:
     def _exchange(
         self,
         number: int,
-        asked: Mapping[str, Model],
-        sent: Mapping[str, Model],
+        asked: Mapping[str, ModelFile],
+        sent: Mapping[str, ModelFile],
         collected: _Collected,
+        draft: RoundDraft,
         seconds: float,
     ) -> int:
         """Send orders to the sites `asked` and take what comes; returns how many answered."""
@@ -269,7 +300,7 @@ class RoundLoop:
         orders = self._orders(number, asked, len(sent))
         for reply in self._link.exchange(orders, seconds):
             replies += 1
-            self._take(number, reply, orders[reply.site], sent[reply.site], collected)
+            self._take(number, reply, orders[reply.site], sent[reply.site], collected, draft)
             self._folder.log_event(
                 "reply",
                 round=number,
@@ -309,12 +340,12 @@ class RoundLoop:
             f"Go on from round {number - 1} with --resume once the sites are well."
         )
 
-    def _orders(self, number: int, asked: Mapping[str, Model], sites: int) -> dict[str, Order]:
+    def _orders(self, number: int, asked: Mapping[str, ModelFile], sites: int) -> dict[str, Order]:
         """Orders to the sites asked; where they choose theta, with the mean of the others' models.
 
         sites: how many take part in the round, be they asked now or before.
         """
-        others: dict[str, Model] = {}
+        others: dict[str, PackedModel] = {}
         all_clips = 0
         if self._settings.strategy.chooses_theta:
             others = others_means(self._contributions)
@@ -327,12 +358,26 @@ class RoundLoop:
             all_clips=all_clips,
         )
         return {
-            site: Order(order, pack_tensors(with_others(model, others.get(site, {}))))
+            site: Order(order, partial(self._as_sent, number, site, model, others.get(site)))
             for site, model in asked.items()
         }
 
+    def _as_sent(
+        self, number: int, site: str, model: ModelFile, others: PackedModel | None
+    ) -> bytes:
+        """The model as it is sent to a site in round `number`; asked for again, the same."""
+        if others is None:
+            return packed(model)
+        return pack_tensors(with_others(unpacked(model), unpacked(others)))
+
     def _take(
-        self, number: int, reply: Reply, order: Order, sent: Model, collected: _Collected
+        self,
+        number: int,
+        reply: Reply,
+        order: Order,
+        sent: ModelFile,
+        collected: _Collected,
+        draft: RoundDraft,
     ) -> None:
         site = reply.site
         if reply.lost:
@@ -340,20 +385,20 @@ class RoundLoop:
             log.warning("round %d: no reply of %s: %s", number, site, collected.lost[site])
             return
         try:
-            report, model = self._checked(number, reply, order, sent)
+            report = self._checked_report(number, reply, order)
+            received, model = self._as_it_came(reply, sent)
         except _UnusableError as unusable:
             fault = printable(str(unusable))
             log.warning("round %d: the reply of %s is not used: %s", number, site, fault)
             collected.quarantine(site, fault)
             return
-        collected.keep(site, model, report, update_norm(model, sent))
+        norm = update_norm(model, received)
+        collected.keep(site, draft.keep_reply(site, model), report, norm)
 
-    def _checked(
-        self, number: int, reply: Reply, order: Order, sent: Model
-    ) -> tuple[TrainingReport, Model]:
-        """Report and model of a reply that can be used; _UnusableError with the reason else.
+    def _checked_report(self, number: int, reply: Reply, order: Order) -> TrainingReport:
+        """Report of a reply that can be used; _UnusableError with the reason else.
 
-        The cheap checks come first: a model is unpacked only if its size is that of one.
+        These are the cheap checks: a model is unpacked only if its size is that of one.
         """
         if reply.report is None or reply.fault is not None:
             raise _UnusableError(reply.fault or "it has no report")
@@ -364,16 +409,24 @@ class RoundLoop:
             number,
             self._link.enrolled_clips(reply.site),
             len(CLASS_NAMES[self._settings.network.classes]),
-        ) or size_fault(len(reply.model), len(order.model))
+        ) or size_fault(len(reply.model), order.size)
         if fault is not None:
             raise _UnusableError(fault)
+        return reply.report
+
+    def _as_it_came(self, reply: Reply, sent: ModelFile) -> tuple[Model, Model]:
+        """The model that a site received, and the one that came from it.
+
+        Raises _UnusableError if that cannot be used.
+        """
         try:
             model = unpack_tensors(reply.model)
         except MalformedMessageError as error:
             raise _UnusableError(str(error)) from None
-        if (fault := model_fault(model, sent)) is not None:
+        received = unpacked(sent)
+        if (fault := model_fault(model, received)) is not None:
             raise _UnusableError(fault)
-        return reply.report, model
+        return received, model
 
     def _contribute(self, number: int, collected: _Collected) -> None:
         """Let fresh replies count, and those of silent sites while they are not too old."""

@@ -16,24 +16,27 @@ Only `models/` may then be one round ahead; the round that is run again puts it 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fedpsyau_model.atomic_files import PARTIAL, new_folder, write_atomically
-from fedpsyau_model.errors import FedPsyAUError, RunFolderError, RunFolderInUseError
-from fedpsyau_model.exchange import pack_tensors, unpack_tensors
+from fedpsyau_model.atomic_files import PARTIAL, link_atomically, new_folder, write_atomically
+from fedpsyau_model.errors import RunFolderError, RunFolderInUseError
+from fedpsyau_model.exchange import pack_tensors
 from fedpsyau_model.settings import FederationSettings
+from fedpsyau_server.folder_errors import cannot_read, cannot_write
 from fedpsyau_server.fusion import Contribution, Model
+from fedpsyau_server.packed_model import ModelFile, PackedModel
+from fedpsyau_server.round_draft import RoundDraft, model_path
 
 #: Environment variable that names the run folder to the process that runs the rounds.
 RUN_FOLDER_VARIABLE = "FEDPSYAU_RUN_FOLDER"
@@ -60,7 +63,7 @@ class ContributionMark(BaseModel):
     fisher_trace: float = 0.0
     theta: float = 0.0
 
-    def contribution(self, model: Model) -> Contribution:
+    def contribution(self, model: PackedModel) -> Contribution:
         """The contribution that this mark and the model it belongs to make."""
         return Contribution(model, self.clips, self.fisher_trace, self.theta)
 
@@ -103,6 +106,8 @@ class RunFolder:
         self.path = path
         self.config = config
         self.state = state
+        self._lines = (0, 0)
+        """How many lines of rounds.jsonl are known to be whole, and where they end."""
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, initial: Model) -> Self:
@@ -118,7 +123,7 @@ class RunFolder:
                 for name in ("rounds.jsonl", "events.jsonl"):
                     (partial / name).touch()
         except OSError as error:
-            raise _cannot_write(path, error) from None
+            raise cannot_write(path, error) from None
         return cls(path, config, RunState())
 
     def change_settings(self, settings: FederationSettings) -> None:
@@ -127,7 +132,7 @@ class RunFolder:
         try:
             write_atomically(self.path / "config.json", config.model_dump_json(indent=2))
         except OSError as error:
-            raise _cannot_write(self.path, error) from None
+            raise cannot_write(self.path, error) from None
         self.config = config
 
     @classmethod
@@ -138,7 +143,7 @@ class RunFolder:
         try:
             config.federation_settings()
         except ValidationError as error:
-            raise _cannot_read(path / "config.json", error) from None
+            raise cannot_read(path / "config.json", error) from None
         return cls(path, config, state)
 
     def reread(self) -> None:
@@ -147,100 +152,124 @@ class RunFolder:
 
     # Models ---------------------------------------------------------------------------------
 
-    def models(self, round_number: int | None = None) -> dict[str, Model]:
+    def models(self, round_number: int | None = None) -> dict[str, ModelFile]:
         """Personal models after a round, the last whole one by default. Round 0 has none."""
         number = self.state.round if round_number is None else round_number
         folder = self._round_folder(number) / "models"
         if number == self.state.round:  # a file that is gone must not pass for a newcomer
-            paths = [folder / f"{site}.safetensors" for site in self.state.personalised]
+            paths = [model_path(folder, site) for site in self.state.personalised]
         else:
             paths = sorted(folder.glob("*.safetensors"))
-        return {path.stem: self._read_model(path) for path in paths}
+        return {path.stem: self._model(path) for path in paths}
 
-    def replies(self, round_number: int) -> dict[str, Model]:
+    def replies(self, round_number: int) -> dict[str, ModelFile]:
         """Trained models that sites sent in a round, as far as they are still kept."""
         folder = self._round_folder(round_number) / "replies"
-        return {path.stem: self._read_model(path) for path in sorted(folder.glob("*.safetensors"))}
+        return {path.stem: self._model(path) for path in sorted(folder.glob("*.safetensors"))}
 
-    def initial(self) -> Model:
+    def initial(self) -> ModelFile:
         """The model that every site started from."""
-        return self._read_model(self.path / "initial.safetensors")
+        return self._model(self.path / "initial.safetensors")
 
     @property
     def model_bytes(self) -> int:
         """Size of a packed model of this run, which is the same for all sites and rounds."""
-        path = self.path / "initial.safetensors"
-        try:
-            return path.stat().st_size
-        except OSError as error:
-            raise _cannot_read(path, error) from None
+        return self.initial().layout.size
 
     def contributions(self) -> dict[str, Contribution]:
-        """Last valid reply of every site that has sent one, from disk."""
+        """Last valid reply of every site that has sent one."""
         return {
-            site: mark.contribution(self._read_model(self._reply_path(mark.round, site)))
+            site: mark.contribution(self._model(self._reply_path(mark.round, site)))
             for site, mark in self.state.contributions.items()
         }
 
-    def _read_model(self, path: Path) -> Model:
+    def _model(self, path: Path) -> ModelFile:
+        """Find a model without reading it; RunFolderError if it is not there or not whole."""
         try:
-            return unpack_tensors(path.read_bytes())
-        except (OSError, FedPsyAUError) as error:
+            return ModelFile.open(path)
+        except (OSError, ValueError) as error:
             raise RunFolderError(f"The model {path} cannot be read: {error}") from None
 
     # Rounds ---------------------------------------------------------------------------------
 
-    def save_round(
-        self,
-        record: Mapping[str, Any],
-        models: Mapping[str, Model],
-        replies: Mapping[str, Model],
-        contributions: Mapping[str, ContributionMark],
-    ) -> None:
-        """Write one whole round. Whatever happens before the end, the round before it stays.
+    @contextmanager
+    def new_round(self, number: int) -> Iterator[RoundDraft]:
+        """Write the models of a round; they count once `finish_round` has been called.
 
-        record: the line for rounds.jsonl; its ``round`` must be the one after the last, or it is a
-        ValueError.
-        models: g_k after the round. replies: valid w_k of this round. contributions: whose reply
-        of which round counts from now on.
+        number: the one after the last, or it is a ValueError. The round's folder gets its name
+        only if the block succeeds; if not, nothing is left of it. Raises RunFolderError if it
+        cannot be written.
         """
-        number = int(record["round"])
         if number != self.state.round + 1:
             raise ValueError(f"round {number} does not follow round {self.state.round}")
+        folder = self._round_folder(number)
+        self._clear_litter()  # before it, and not after: it may be all of the space that there is
+        with ExitStack() as stack:
+            try:
+                partial = stack.enter_context(new_folder(folder))
+            except OSError as error:
+                raise cannot_write(self.path, error) from None
+            yield RoundDraft(partial, self.path)
+            try:
+                stack.close()
+            except OSError as error:
+                raise cannot_write(self.path, error) from None
+
+    def finish_round(
+        self,
+        record: Mapping[str, Any],
+        sites: Iterable[str],
+        contributions: Mapping[str, ContributionMark],
+    ) -> None:
+        """Make the round that has been written the last. Until the end of this, the one before is.
+
+        record: the line for rounds.jsonl, with its ``round``. sites: those with a personal model.
+        contributions: whose reply of which round counts from now on.
+        """
+        number, sites = int(record["round"]), sorted(sites)
         try:
-            with new_folder(self._round_folder(number)) as partial:
-                for kind, tensors in (("models", models), ("replies", replies)):
-                    (partial / kind).mkdir()
-                    for site, model in tensors.items():
-                        write_atomically(
-                            partial / kind / f"{site}.safetensors", pack_tensors(model)
-                        )
-            lines = [json.dumps(line) for line in self.rounds()]
-            lines.append(json.dumps(record))
-            write_atomically(self.path / "rounds.jsonl", "".join(f"{line}\n" for line in lines))
-            self._show_latest_models(number, models)
+            self._append_line(json.dumps(record))
+            self._show_latest_models(number, sites)
             self._write_state(
                 RunState(
                     status="running",
                     round=number,
                     contributions=dict(contributions),
-                    personalised=tuple(sorted(models)),
+                    personalised=tuple(sites),
                 )
             )
             self._prune(number)
         except OSError as error:
-            raise _cannot_write(self.path, error) from None
+            raise cannot_write(self.path, error) from None
+
+    def _append_line(self, line: str) -> None:
+        """Add the line of the round after the last to rounds.jsonl.
+
+        Lines of whole rounds are never touched. What a killed server left after them goes; readers
+        do not look there.
+        """
+        with (self.path / "rounds.jsonl").open("rb+") as stream:
+            rounds, end = self._lines if self._lines[0] <= self.state.round else (0, 0)
+            stream.seek(end)
+            for _ in range(self.state.round - rounds):
+                stream.readline()
+            stream.truncate()
+            stream.write(line.encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+            self._lines = (self.state.round + 1, stream.tell())
 
     def rounds(self) -> list[dict[str, Any]]:
         """Lines of rounds.jsonl up to the last whole round; RunFolderError if one is missing."""
         path = self.path / "rounds.jsonl"
         try:
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            whole = [line for line in lines if line["round"] <= self.state.round]
+            with path.open(encoding="utf-8") as stream:
+                whole = [json.loads(line) for line in islice(stream, self.state.round)]
+            numbers = [line["round"] for line in whole]
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise _cannot_read(path, error) from None
-        if [line["round"] for line in whole] != list(range(1, self.state.round + 1)):
-            raise _cannot_read(path, f"its lines are not those of rounds 1 to {self.state.round}")
+            raise cannot_read(path, error) from None
+        if numbers != list(range(1, self.state.round + 1)):
+            raise cannot_read(path, f"its lines are not those of rounds 1 to {self.state.round}")
         return whole
 
     def finish(self, status: Status) -> None:
@@ -248,7 +277,7 @@ class RunFolder:
         try:
             self._write_state(self.state.model_copy(update={"status": status}))
         except OSError as error:
-            raise _cannot_write(self.path, error) from None
+            raise cannot_write(self.path, error) from None
 
     def _write_state(self, state: RunState) -> None:
         write_atomically(self.path / "state.json", state.model_dump_json(indent=2))
@@ -257,22 +286,13 @@ class RunFolder:
     def _show_latest_models(self, number: int, sites: Iterable[str]) -> None:
         """Let models/SITE.safetensors be the file of the last round, copied only if it must be."""
         for site in sites:
-            newest = self._round_folder(number) / "models" / f"{site}.safetensors"
-            link = self.path / "models" / f".{site}.safetensors{PARTIAL}"
-            link.unlink(missing_ok=True)
-            try:
-                os.link(newest, link)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(newest, link)
-            link.replace(self.path / "models" / f"{site}.safetensors")
+            link_atomically(
+                model_path(self._round_folder(number) / "models", site),
+                model_path(self.path / "models", site),
+            )
 
     def _prune(self, number: int) -> None:
-        """Delete rounds that neither the setting keeps nor a late site's contribution needs.
-
-        What a killed server was writing goes as well: a run has one server.
-        """
-        for litter in self._round_folder(0).parent.glob(f".*{PARTIAL}"):
-            shutil.rmtree(litter, ignore_errors=True)
+        """Delete rounds that neither the setting keeps nor a late site's contribution needs."""
         keep = self.config.federation_settings().rounds.keep_rounds
         if keep == 0:
             return
@@ -281,11 +301,19 @@ class RunFolder:
             if int(folder.name) <= number - keep and int(folder.name) not in needed:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def _clear_litter(self) -> None:
+        """Delete what a killed server was writing: a run has one server."""
+        for litter in self._litter():
+            shutil.rmtree(litter, ignore_errors=True)
+
+    def _litter(self) -> list[Path]:
+        return list(self._round_folder(0).parent.glob(f".*{PARTIAL}"))
+
     def _round_folder(self, number: int) -> Path:
         return self.path / "rounds" / f"{number:04d}"
 
     def _reply_path(self, number: int, site: str) -> Path:
-        return self._round_folder(number) / "replies" / f"{site}.safetensors"
+        return model_path(self._round_folder(number) / "replies", site)
 
     # Events ---------------------------------------------------------------------------------
 
@@ -302,7 +330,7 @@ class RunFolder:
                 torn = stream.read(1) not in (b"", b"\n")
                 stream.write((b"\n" if torn else b"") + line.encode())
         except OSError as error:
-            raise _cannot_write(self.path, error) from None
+            raise cannot_write(self.path, error) from None
 
     # Locks and space ------------------------------------------------------------------------
 
@@ -319,7 +347,7 @@ class RunFolder:
         try:
             lock = _lock_file(self.path, role).open("a+")
         except OSError as error:
-            raise _cannot_write(self.path, error) from None
+            raise cannot_write(self.path, error) from None
         with lock:
             deadline = time.monotonic() + patience
             while not _try_lock(lock):
@@ -348,8 +376,8 @@ class RunFolder:
             write_atomically(probe, b"probe")
             probe.unlink()
         except OSError as error:
-            raise _cannot_write(self.path, error) from None
-        free = shutil.disk_usage(self.path).free
+            raise cannot_write(self.path, error) from None
+        free = shutil.disk_usage(self.path).free + sum(map(_size, self._litter()))
         if free < needed:
             raise RunFolderError(
                 f"The disk of the run folder {self.path} has {_megabytes(free)} left, and a round "
@@ -370,33 +398,17 @@ def _read_json(path: Path, model: type[Content]) -> Content:
             "Run folders stand below ./runs unless --runs said otherwise."
         ) from None
     except (OSError, ValueError) as error:
-        raise _cannot_read(path, error) from None
+        raise cannot_read(path, error) from None
 
 
-def _cannot_read(path: Path, error: object) -> RunFolderError:
-    return RunFolderError(
-        f"{path} cannot be read: {error}. It is damaged, or another version of fedpsyau wrote it. "
-        "Restore the run folder from a copy, or start a new run."
-    )
-
-
-def _cannot_write(path: Path, error: OSError) -> RunFolderError:
-    return RunFolderError(
-        f"The run folder {path} cannot be written: {error.strerror or error}. "
-        f"{_CURES.get(error.errno or 0, 'Check the disk and the permissions of the folder.')} "
-        f"The last whole round is intact; go on with `fedpsyau-server --resume {path}`."
-    )
-
-
-#: What to do about a folder that cannot be written, by the system's number of the error.
-_CURES = {
-    errno.ENOSPC: "The disk is full: free some space.",
-    errno.EDQUOT: "The quota is used up: free some space.",
-    errno.EFBIG: "Files may not grow this large here: raise the limit (`ulimit -f`).",
-    errno.EROFS: "It is mounted read-only: mount it for writing.",
-    errno.EACCES: "Give the user that runs the server the right to write there.",
-    errno.EPERM: "Give the user that runs the server the right to write there.",
-}
+def _size(folder: Path) -> int:
+    """Bytes that go with a folder when it is deleted, as far as it is not being deleted already."""
+    size = 0
+    for file in folder.rglob("*.safetensors"):
+        with suppress(FileNotFoundError):
+            found = file.stat()
+            size += found.st_size if found.st_nlink == 1 else 0
+    return size
 
 
 def _lock_file(path: Path, role: str) -> Path:

@@ -1,5 +1,8 @@
 """Strategies: what each site starts the next round from.
 
+Models are packed models, read piece by piece and, where they are fused, computed as they are read:
+a strategy holds no more of them in memory than a sum over all.
+
 All strategies share one round loop (`rounds.py`). What a strategy does at the site is in
 `fedpsyau_client.local_training.procedures`; what travels, in `fedpsyau_model.travelling`.
 """
@@ -13,14 +16,14 @@ from types import MappingProxyType
 from fedpsyau_model.settings import AUTO, StrategySettings
 from fedpsyau_server.fusion import (
     Contribution,
-    Model,
     fisher_weights,
     fuse_mean,
     fuse_personalised,
 )
+from fedpsyau_server.packed_model import PackedModel
 
 #: Contributions of a round and the settings -> the next model of every contributing site.
-Fusion = Callable[[Mapping[str, Contribution], StrategySettings], dict[str, Model]]
+Fusion = Callable[[Mapping[str, Contribution], StrategySettings], dict[str, PackedModel]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Strategy:
 
 def _personalised(
     contributions: Mapping[str, Contribution], settings: StrategySettings
-) -> dict[str, Model]:
+) -> dict[str, PackedModel]:
     if settings.theta == AUTO:
         chosen = {site: contribution.theta for site, contribution in contributions.items()}
         return fuse_personalised(contributions, chosen)
@@ -42,20 +45,22 @@ def _personalised(
 
 def _mean(
     contributions: Mapping[str, Contribution], settings: StrategySettings
-) -> dict[str, Model]:
+) -> dict[str, PackedModel]:
     mean = fuse_mean(contributions)
     return dict.fromkeys(contributions, mean)
 
 
 def _fisher_mean(
     contributions: Mapping[str, Contribution], settings: StrategySettings
-) -> dict[str, Model]:
+) -> dict[str, PackedModel]:
     mean = fuse_mean(contributions, fisher_weights(contributions))
     return dict.fromkeys(contributions, mean)
 
 
-def _own(contributions: Mapping[str, Contribution], settings: StrategySettings) -> dict[str, Model]:
-    return {site: dict(contribution.model) for site, contribution in contributions.items()}
+def _own(
+    contributions: Mapping[str, Contribution], settings: StrategySettings
+) -> dict[str, PackedModel]:
+    return {site: contribution.model for site, contribution in contributions.items()}
 
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
@@ -76,10 +81,10 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
 
 def next_models(
     settings: StrategySettings,
-    current: Mapping[str, Model],
+    current: Mapping[str, PackedModel],
     contributions: Mapping[str, Contribution],
     answered: frozenset[str],
-) -> dict[str, Model]:
+) -> dict[str, PackedModel]:
     """Personal models after a round (design section 6).
 
     current: g_k of every site that has one. contributions: fresh and not yet stale w_k with n_k.
@@ -92,7 +97,7 @@ def next_models(
     return dict(current) | {site: fused[site] for site in sorted(answered)}
 
 
-def others_means(contributions: Mapping[str, Contribution]) -> dict[str, Model]:
+def others_means(contributions: Mapping[str, Contribution]) -> dict[str, PackedModel]:
     """For every contributing site the mean of the others, from which it can choose its theta.
 
     A site that is the only one has no others and is left out.
@@ -103,8 +108,8 @@ def others_means(contributions: Mapping[str, Contribution]) -> dict[str, Model]:
 
 
 def newcomer_model(
-    settings: StrategySettings, contributions: Mapping[str, Contribution], initial: Model
-) -> Model:
+    settings: StrategySettings, contributions: Mapping[str, Contribution], initial: PackedModel
+) -> PackedModel:
     """Model that a site without one starts from: the weighted mean of those that contribute.
 
     It is the initial model where nobody contributes yet, and under ``local``, where no site ever

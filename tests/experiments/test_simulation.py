@@ -18,6 +18,7 @@ from fedpsyau_experiments.simulation import resume_simulation, simulate
 from fedpsyau_model.errors import DataNotFoundError, RunFolderError, SettingsError
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_priors import published_priors
+from fedpsyau_server.packed_model import unpacked
 from fedpsyau_server.run_folder import RunFolder
 
 SITES = ("casme3_c1", "dfme_c1")
@@ -116,7 +117,7 @@ def test_pooling_gives_all_sites_one_model_and_their_own_scores(data: Path, tmp_
     for name, tensor in replies[one].items():
         assert np.array_equal(tensor, replies[other][name])
         assert np.array_equal(tensor, kept[one][name])
-    initial = folder.initial()
+    initial = unpacked(folder.initial())
     assert any(not np.array_equal(tensor, initial[name]) for name, tensor in replies[one].items())
     for line in folder.rounds():
         for site in SITES:

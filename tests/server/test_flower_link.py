@@ -124,7 +124,8 @@ def link_to(grid: Grid, events: list[tuple[str, dict[str, Any]]], keys: bool) ->
 
 def order(of_round: int = 1) -> Order:
     return Order(
-        TrainingOrder(run_id="run", round=of_round, rounds=2, sites=2, all_clips=20), b"model"
+        TrainingOrder(run_id="run", round=of_round, rounds=2, sites=2, all_clips=20),
+        lambda: b"model",
     )
 
 

@@ -4,29 +4,53 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpsyau_server.fusion import Contribution, fuse_mean, fuse_personalised, mixing_matrix
+from fedpsyau_server import fusion
+from fedpsyau_server.fusion import Contribution, Model, Theta, mixing_matrix
+from fedpsyau_server.packed_model import (
+    PIECE,
+    ModelFile,
+    ModelInMemory,
+    unpacked,
+)
+from fedpsyau_server.packed_model import packed as whole
 
 CLIPS = {"a": 10, "b": 30, "c": 60}
 
 
+def packed(model: Model) -> ModelInMemory:
+    return ModelInMemory.of(model)
+
+
+def fuse_personalised(contributions: Mapping[str, Contribution], theta: Theta) -> dict[str, Model]:
+    fused = fusion.fuse_personalised(contributions, theta)
+    return {site: unpacked(model) for site, model in fused.items()}
+
+
+def fuse_mean(contributions: Mapping[str, Contribution]) -> Model:
+    return unpacked(fusion.fuse_mean(contributions))
+
+
 def contribution(value: float, clips: int) -> Contribution:
-    return Contribution({"w": np.full((2, 2), value, dtype=np.float32)}, clips)
+    return Contribution(packed({"w": np.full((2, 2), value, dtype=np.float32)}), clips)
 
 
 def random_contributions(clips: Mapping[str, int], seed: int = 0) -> dict[str, Contribution]:
     generator = np.random.default_rng(seed)
     return {
         site: Contribution(
-            {
-                "conv.weight": generator.normal(size=(3, 4, 2)).astype(np.float32),
-                "bias": generator.normal(scale=1e-3, size=5).astype(np.float32),
-            },
+            packed(
+                {
+                    "conv.weight": generator.normal(size=(3, 4, 2)).astype(np.float32),
+                    "bias": generator.normal(scale=1e-3, size=5).astype(np.float32),
+                }
+            ),
             count,
         )
         for site, count in clips.items()
@@ -38,14 +62,16 @@ def by_definition(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Design section 6 written down word for word, with a sum over j != k for each k."""
     fused = {}
-    for k, own in contributions.items():
-        others = [contributions[j] for j in contributions if j != k]
+    models = {site: unpacked(each.model) for site, each in contributions.items()}
+    clips = {site: each.clips for site, each in contributions.items()}
+    for k, own in models.items():
+        others = [j for j in contributions if j != k]
         fused[k] = {
             name: theta[k] * tensor.astype(np.float64)
             + (1 - theta[k])
-            * sum(o.clips * o.model[name].astype(np.float64) for o in others)
-            / sum(o.clips for o in others)
-            for name, tensor in own.model.items()
+            * sum(clips[o] * models[o][name].astype(np.float64) for o in others)
+            / sum(clips[o] for o in others)
+            for name, tensor in own.items()
         }
     return fused
 
@@ -96,7 +122,7 @@ def test_equals_the_definition_and_the_mixing_matrix(
         for name, tensor in fused[site].items():
             assert tensor == pytest.approx(expected[site][name], rel=1e-6, abs=1e-7)
             mixed = sum(
-                matrix[row, column] * contributions[other].model[name].astype(np.float64)
+                matrix[row, column] * unpacked(contributions[other].model)[name].astype(np.float64)
                 for column, other in enumerate(sorted(counts))
             )
             assert tensor == pytest.approx(mixed, rel=1e-6, abs=1e-7)
@@ -107,7 +133,7 @@ def test_equal_models_are_a_fixed_point_bit_for_bit(theta: float) -> None:
     model = random_contributions({"a": 1})["a"].model
     fused = fuse_personalised({site: Contribution(model, n) for site, n in CLIPS.items()}, theta)
     for site in CLIPS:
-        for name, tensor in model.items():
+        for name, tensor in unpacked(model).items():
             assert np.array_equal(fused[site][name], tensor)
 
 
@@ -115,7 +141,7 @@ def test_equal_models_are_a_fixed_point_bit_for_bit(theta: float) -> None:
 def test_a_lone_site_keeps_its_model(theta: float) -> None:
     alone = random_contributions({"a": 7})
     fused = fuse_personalised(alone, theta)
-    for name, tensor in alone["a"].model.items():
+    for name, tensor in unpacked(alone["a"].model).items():
         assert np.array_equal(fused["a"][name], tensor)
     assert mixing_matrix({"a": 7}, theta).tolist() == [[1.0]]
 
@@ -124,7 +150,7 @@ def test_theta_one_is_local_training_bit_for_bit() -> None:
     contributions = random_contributions(CLIPS)
     fused = fuse_personalised(contributions, 1.0)
     for site, own in contributions.items():
-        for name, tensor in own.model.items():
+        for name, tensor in unpacked(own.model).items():
             assert np.array_equal(fused[site][name], tensor)
 
 
@@ -163,8 +189,8 @@ def test_float_buffers_are_fused_and_integer_buffers_are_not() -> None:
         }
 
     contributions = {
-        "a": Contribution(with_buffers(1.0, 3), 1),
-        "b": Contribution(with_buffers(3.0, 8), 1),
+        "a": Contribution(packed(with_buffers(1.0, 3)), 1),
+        "b": Contribution(packed(with_buffers(3.0, 8)), 1),
     }
     fused = fuse_personalised(contributions, 0.75)
     assert fused["a"]["bn.running_mean"] == pytest.approx(0.75 * 1 + 0.25 * 3)
@@ -176,15 +202,14 @@ def test_float_buffers_are_fused_and_integer_buffers_are_not() -> None:
     assert "bn.num_batches_tracked" not in fuse_mean(contributions)
 
 
-def test_dtypes_stay_and_inputs_are_not_changed() -> None:
-    contributions = random_contributions(CLIPS)
-    before = {site: {n: t.copy() for n, t in c.model.items()} for site, c in contributions.items()}
-    fused = fuse_personalised(contributions, 0.5)
-    for site, own in contributions.items():
-        for name, tensor in own.model.items():
-            assert fused[site][name].dtype == np.float32
-            assert np.array_equal(tensor, before[site][name])
-            assert not np.shares_memory(fused[site][name], tensor)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_dtypes_stay(dtype: type) -> None:
+    models = {"a": np.full(3, 1.0, dtype=dtype), "b": np.full(3, 3.0, dtype=dtype)}
+    contributions = {site: Contribution(packed({"w": w}), 1) for site, w in models.items()}
+    fused = fuse_personalised(contributions, 0.75)
+    assert fused["a"]["w"].dtype == dtype
+    assert fused["a"]["w"].tolist() == [1.5] * 3
+    assert fuse_mean(contributions)["w"].dtype == dtype
 
 
 def test_a_dominant_site_loses_no_precision() -> None:
@@ -209,3 +234,81 @@ def test_clip_counts_must_be_positive(clips: int) -> None:
 def test_nothing_to_fuse_is_refused() -> None:
     with pytest.raises(ValueError, match="no site"):
         fuse_mean({})
+
+
+# Streams ------------------------------------------------------------------------------------------
+
+
+def tensor_by_tensor(
+    contributions: Mapping[str, Contribution], theta: Mapping[str, float]
+) -> dict[str, Model]:
+    """P-FedProx in whole arrays, operation for operation as it was before models were streamed."""
+    models = {site: unpacked(each.model) for site, each in contributions.items()}
+    clips = {site: each.clips for site, each in contributions.items()}
+    fused: dict[str, Model] = {site: {} for site in models}
+    for name, first in models[min(models)].items():
+        total = np.zeros(first.shape)
+        for site in sorted(models):
+            total += clips[site] * models[site][name].astype(np.float64)
+        for site, model in models.items():
+            own = model[name].astype(np.float64)
+            others = (total - clips[site] * own) / (sum(clips.values()) - clips[site])
+            fused[site][name] = (theta[site] * own + (1.0 - theta[site]) * others).astype(
+                first.dtype
+            )
+    return fused
+
+
+def large_contributions(folder: Path) -> dict[str, Contribution]:
+    """Eleven models, more than are summed in one go, of more than one piece, on disk."""
+    generator = np.random.default_rng(5)
+    contributions = {}
+    for k in range(11):
+        tensors = {
+            "a": generator.normal(size=(PIECE, 2)).astype(np.float32),
+            "b": generator.normal(scale=1e-6, size=PIECE // 3).astype(np.float32),
+            "c": generator.normal(size=7),
+        }
+        path = folder / f"{k}.safetensors"
+        path.write_bytes(packed(tensors).data)
+        contributions[f"site{k}"] = Contribution(
+            ModelFile.open(path), int(generator.integers(1, 5000)), float(generator.random())
+        )
+    return contributions
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_streams_give_the_bits_of_whole_arrays_with_any_number_of_threads(
+    tmp_path: Path, threads: int
+) -> None:
+    contributions = large_contributions(tmp_path)
+    theta = {site: 0.05 + 0.08 * k for k, site in enumerate(contributions)}
+    expected = tensor_by_tensor(contributions, theta)
+    fused = fusion.fuse_personalised(contributions, theta, threads)
+    for site, model in expected.items():
+        assert whole(fused[site]) == packed(model).data
+        assert whole(fused[site]) == packed(model).data  # a second time
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_streams_give_the_bits_of_a_mean_of_whole_arrays(tmp_path: Path, threads: int) -> None:
+    contributions = large_contributions(tmp_path)
+    weights = fusion.fisher_weights(contributions)
+    models = {site: unpacked(each.model) for site, each in contributions.items()}
+    expected = {}
+    for name, first in models["site0"].items():
+        total = np.zeros(first.shape)
+        for site in sorted(models):
+            total += weights[site] * models[site][name].astype(np.float64)
+        sum_of_weights = sum(weights[site] for site in sorted(models))
+        expected[name] = (total / sum_of_weights).astype(first.dtype)
+    assert whole(fusion.fuse_mean(contributions, weights, threads)) == packed(expected).data
+
+
+def test_models_of_other_tensors_are_refused() -> None:
+    contributions = {
+        "a": contribution(1.0, 5),
+        "b": Contribution(packed({"v": np.zeros((2, 2), dtype=np.float32)}), 5),
+    }
+    with pytest.raises(ValueError, match="the model of b has other tensors than that of a"):
+        fuse_personalised(contributions, 0.9)

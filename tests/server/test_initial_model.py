@@ -14,6 +14,7 @@ from fedpsyau_model.model_state import state_arrays
 from fedpsyau_model.network import build_network
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.initial_model import initial_model, start_checkpoint
+from fedpsyau_server.packed_model import unpacked
 from fedpsyau_server.run_folder import RunFolder
 from fedpsyau_server.serving import new_run
 
@@ -54,7 +55,7 @@ def test_the_run_folder_holds_the_start_and_its_hash(checkpoint: Path, tmp_path:
     folder = RunFolder.open(new_run(asked, "one").path)
     assert folder.config.start_sha256 == read_checkpoint(checkpoint).sha256
     checkpoint.unlink()  # a run that goes on does not need it any more
-    initial = folder.initial()
+    initial = unpacked(folder.initial())
     assert initial.keys() == initial_model(asked).keys()
     name = "au_branch.predictor.1.weight"
     assert not np.array_equal(initial[name], initial_model(asked)[name])

@@ -51,7 +51,7 @@ def reply(order: Message, data: bytes = MODEL) -> Message:
 
 
 def pull(intake: ReplyIntake, *orders: Message) -> list[Answer]:
-    return intake.pull({order.metadata.message_id: LARGEST for order in orders})
+    return list(intake.pull({order.metadata.message_id: LARGEST for order in orders}))
 
 
 def test_the_sizes_are_flowers() -> None:
@@ -72,7 +72,7 @@ def test_an_honest_reply_is_taken_whole_and_forgotten_by_the_superlink(
     assert answer.message is not None
     assert answer.message.content.array_records["model"]["model"].data == MODEL
     assert len(link.objects) == 0
-    assert intake.pull({}) == []
+    assert list(intake.pull({})) == []
 
 
 def test_a_reply_that_stops_half_way_holds_up_nobody(link: InProcessSuperLink) -> None:

@@ -22,6 +22,7 @@ from fedpsyau_model.errors import QuorumError
 from fedpsyau_model.exchange import pack_tensors
 from fedpsyau_server import rounds, run_folder
 from fedpsyau_server.fusion import Model
+from fedpsyau_server.packed_model import PackedModel, unpacked
 from fedpsyau_server.rounds import Reply, RoundLoop, run_rounds
 from fedpsyau_server.run_folder import RunFolder
 
@@ -39,8 +40,12 @@ def run(
     return RunFolder.open(path), link
 
 
-def values(models: Mapping[str, Model]) -> dict[str, float]:
-    return {site: float(model["w"][0]) for site, model in models.items()}
+def values(models: Mapping[str, Model | PackedModel]) -> dict[str, float]:
+    tensors = {
+        site: model if isinstance(model, dict) else unpacked(model)
+        for site, model in models.items()
+    }
+    return {site: float(each["w"][0]) for site, each in tensors.items()}
 
 
 def two_sites(**of_b: Any) -> dict[str, PlainSite]:

@@ -22,6 +22,7 @@ from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server import run_folder as run_folder_module
 from fedpsyau_server.event_tail import EventTail
 from fedpsyau_server.fusion import Model
+from fedpsyau_server.packed_model import ModelInMemory, unpacked
 from fedpsyau_server.run_folder import ContributionMark, RunFolder
 
 SITES = ("a", "b", "c")
@@ -32,7 +33,7 @@ def model(value: float) -> Model:
 
 
 def value_of(tensors: Any) -> float:
-    return float(tensors["w"][0])
+    return float(unpacked(tensors)["w"][0])
 
 
 def save(folder: RunFolder, number: int, marks: dict[str, int] | None = None) -> None:
@@ -41,10 +42,16 @@ def save(folder: RunFolder, number: int, marks: dict[str, int] | None = None) ->
     marks: rounds of the sites' last replies; this one's by default.
     """
     marks = marks or dict.fromkeys(SITES, number)
-    folder.save_round(
+    with folder.new_round(number) as draft:
+        for k, site in enumerate(SITES):
+            if marks[site] == number:
+                draft.keep_reply(site, model(100 * number + k))
+        draft.write_models(
+            {site: ModelInMemory.of(model(10 * number + k)) for k, site in enumerate(SITES)}
+        )
+    folder.finish_round(
         {"round": number, "note": f"round {number}"},
-        {site: model(10 * number + k) for k, site in enumerate(SITES)},
-        {site: model(100 * number + k) for k, site in enumerate(SITES) if marks[site] == number},
+        SITES,
         {site: ContributionMark(round=at, clips=5) for site, at in marks.items()},
     )
 
@@ -86,15 +93,16 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
 def test_rounds_are_reopened_bit_for_bit(tmp_path: Path) -> None:
     folder = new_run(tmp_path / "run", SITES)
     exact = {"w": np.array([np.pi, -0.0], dtype=np.float32), "n": np.array(7, dtype=np.int64)}
-    folder.save_round(
-        {"round": 1}, {"a": exact}, {"a": exact}, {"a": ContributionMark(round=1, clips=9)}
-    )
+    with folder.new_round(1) as draft:
+        draft.write_models({"a": draft.keep_reply("a", exact)})
+    folder.finish_round({"round": 1}, ["a"], {"a": ContributionMark(round=1, clips=9)})
     opened = RunFolder.open(tmp_path / "run")
-    for tensors in (
+    for stored in (
         opened.models()["a"],
         opened.contributions()["a"].model,
         opened.replies(1)["a"],
     ):
+        tensors = unpacked(stored)
         assert {name: tensor.tobytes() for name, tensor in tensors.items()} == {
             name: tensor.tobytes() for name, tensor in exact.items()
         }
@@ -112,6 +120,32 @@ def test_the_models_shown_are_those_of_the_last_round_and_no_copies(tmp_path: Pa
             kept = tmp_path / "run" / "rounds" / f"{number:04d}" / "models" / shown.name
             assert shown.samefile(kept)
     assert len(list((tmp_path / "run" / "models").iterdir())) == len(SITES)
+
+
+def test_a_model_that_does_not_change_is_one_file_through_the_rounds(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES, rounds={"keep-rounds": 1})
+    save(folder, 1)
+    for number in (2, 3):
+        before = folder.models()
+        with folder.new_round(number) as draft:
+            draft.write_models({**before, "b": ModelInMemory.of(model(float(number)))})
+        folder.finish_round({"round": number}, SITES, {})
+        after = folder.models()
+        assert [value_of(after[site]) for site in SITES] == [10.0, float(number), 12.0]
+        shown = tmp_path / "run" / "models"
+        assert sorted(file.stem for file in shown.iterdir()) == list(SITES)
+        assert all((shown / each.path.name).samefile(each.path) for each in after.values())
+    assert kept_rounds(tmp_path / "run") == [3]
+
+
+def test_one_model_of_many_sites_is_one_file(tmp_path: Path) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    with folder.new_round(1) as draft:
+        draft.write_models(dict.fromkeys(SITES, ModelInMemory.of(model(7.0))))
+    folder.finish_round({"round": 1}, SITES, {})
+    files = [each.path for each in folder.models().values()]
+    assert [value_of(each) for each in folder.models().values()] == [7.0] * 3
+    assert all(file.samefile(files[0]) for file in files)
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -432,6 +466,22 @@ def test_a_disk_without_room_for_a_round_is_told_before_anything_starts(
             with pytest.raises(RunFolderError, match=r"has 0\.0 MB left.*--resume"):
                 folder.require_space()
     assert not list(folder.path.glob(".probe*"))
+
+
+def test_what_a_killed_server_left_counts_as_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_run(tmp_path / "run", SITES)
+    litter = folder.path / "rounds" / ".0001.4242.partial" / "replies"
+    litter.mkdir(parents=True)
+    round_size = (folder.path / "initial.safetensors").stat().st_size * 2 * len(SITES)
+    (litter / "a.safetensors").write_bytes(bytes(100))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=round_size - 100))
+    folder.require_space()
+    (litter / "a.safetensors").write_bytes(bytes(99))
+    with pytest.raises(RunFolderError, match="has 0"):
+        folder.require_space()
 
 
 @pytest.mark.parametrize(

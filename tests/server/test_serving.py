@@ -110,7 +110,9 @@ class Deaths:
         if len(self.rounds) > self.left and self.rounds[self.left]:
             other = RunFolder.open(folder.path)
             number = other.state.round + 1
-            other.save_round({"round": number}, {}, {}, {})
+            with other.new_round(number):
+                pass
+            other.finish_round({"round": number}, (), {})
         return FlowerRuntimeError(f"death\n{self.left} more")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
 from fedpsyau_model.settings import StrategySettings
-from fedpsyau_server.fusion import Contribution, Model
+from fedpsyau_server.fusion import Contribution
+from fedpsyau_server.packed_model import ModelInMemory, PackedModel, unpacked
 from fedpsyau_server.strategies import STRATEGIES, newcomer_model, next_models, others_means
 
 
@@ -16,8 +17,8 @@ def settings(name: str, theta: float = 0.9) -> StrategySettings:
     return StrategySettings.model_validate({"name": name, "theta": theta})
 
 
-def model(value: float) -> Model:
-    return {"w": np.full(2, value, dtype=np.float32)}
+def model(value: float) -> ModelInMemory:
+    return ModelInMemory.of({"w": np.full(2, value, dtype=np.float32)})
 
 
 CONTRIBUTIONS = {
@@ -36,8 +37,8 @@ WEIGHED = {
 CURRENT = {"a": model(100.0), "b": model(200.0), "c": model(300.0)}
 
 
-def values(models: dict[str, Any]) -> dict[str, float]:
-    return {site: float(tensors["w"][0]) for site, tensors in models.items()}
+def values(models: Mapping[str, PackedModel]) -> dict[str, float]:
+    return {site: float(unpacked(each)["w"][0]) for site, each in models.items()}
 
 
 def after(name: str, answered: set[str], theta: float = 0.9) -> dict[str, float]:
@@ -82,16 +83,17 @@ def test_without_an_answer_nothing_changes(name: str) -> None:
 
 def test_a_newcomer_starts_from_the_weighted_mean() -> None:
     start = newcomer_model(settings("p-fedprox"), CONTRIBUTIONS, model(9.0))
-    assert start["w"] == pytest.approx(np.full(2, 3.1))
+    assert unpacked(start)["w"] == pytest.approx(np.full(2, 3.1))
 
 
 def test_a_newcomer_of_a_run_without_contributions_starts_from_the_initial_model() -> None:
-    assert newcomer_model(settings("p-fedprox"), {}, model(9.0))["w"].tolist() == [9.0, 9.0]
+    start = newcomer_model(settings("p-fedprox"), {}, model(9.0))
+    assert unpacked(start)["w"].tolist() == [9.0, 9.0]
 
 
 def test_a_newcomer_that_trains_alone_sees_nobodys_weights() -> None:
     start = newcomer_model(settings("local"), CONTRIBUTIONS, model(9.0))
-    assert start["w"].tolist() == [9.0, 9.0]
+    assert unpacked(start)["w"].tolist() == [9.0, 9.0]
 
 
 def test_fedas_weighs_by_fisher_traces_and_not_by_clips() -> None:

@@ -21,6 +21,7 @@ from fedpsyau_model.model_state import load_state_arrays, state_arrays
 from fedpsyau_model.network import build_network
 from fedpsyau_model.schedules import epochs_of_round
 from fedpsyau_model.settings import FederationSettings
+from fedpsyau_server.packed_model import unpacked
 from fedpsyau_server.run_folder import RunFolder
 
 __all__ = ["tested_federation"]
@@ -104,5 +105,5 @@ def _by_subject(
 
 def _last_model(run: RunFolder, settings: FederationSettings, site: str) -> Tensors:
     if settings.strategy.name == "pooled":
-        return run.replies(settings.rounds.rounds)[site]
+        return unpacked(run.replies(settings.rounds.rounds)[site])
     return unpack_tensors((run.path / SITES_FOLDER / site / "personal.safetensors").read_bytes())

@@ -198,9 +198,9 @@ def _score_panels(tables: RunTables, courses: Sequence[_Course], measure: str) -
                 Curve("received", "received", each.values("received", measure)),
                 Curve("trained", "trained", each.values("trained", measure)),
             ],
-            behind=mean if each in courses[:-2] else (),
+            behind=mean if index < len(courses) - 2 else (),
         )
-        for each in courses
+        for index, each in enumerate(courses)
     ]
     return draw_panels(panels, tables.round_numbers, "rounds", top=1.0)
 
