@@ -18,19 +18,12 @@ import numpy as np
 
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import FedPsyAUError, QuorumError, RunFolderError
-from fedpsyau_model.exchange import (
-    MalformedMessageError,
-    TrainingOrder,
-    TrainingReport,
-    pack_tensors,
-    unpack_tensors,
-    with_others,
-)
+from fedpsyau_model.exchange import TrainingOrder, TrainingReport, with_others
 from fedpsyau_model.foreign_text import printable
 from fedpsyau_model.metrics import uar, uf1
 from fedpsyau_server.fusion import Model
+from fedpsyau_server.model_wire import ModelWire, UnusableModelError
 from fedpsyau_server.reply_checks import (
-    model_fault,
     norm_faults,
     report_fault,
     size_fault,
@@ -130,6 +123,7 @@ class RoundLoop:
         self._models = folder.models()
         self._contributions = folder.contributions()
         self._marks = dict(folder.state.contributions)
+        self._wire = ModelWire(folder.path, self._settings.exchange.precision)
 
     def run(self) -> None:
         """Run all rounds that are left. Raises QuorumError if too few sites take part."""
@@ -327,9 +321,17 @@ class RoundLoop:
             all_clips=all_clips,
         )
         return {
-            site: Order(order, pack_tensors(with_others(model, others.get(site, {}))))
+            site: Order(
+                order, self._as_sent(number, site, with_others(model, others.get(site, {})))
+            )
             for site, model in asked.items()
         }
+
+    def _as_sent(self, number: int, site: str, tensors: Model) -> bytes:
+        """The model as it is sent."""
+        mark = self._marks.get(site)
+        answered_last = mark is not None and mark.round == number - 1
+        return self._wire.pack(number, site, tensors, goes_on=answered_last)
 
     def _take(
         self, number: int, reply: Reply, order: Order, sent: Model, collected: _Collected
@@ -340,18 +342,20 @@ class RoundLoop:
             log.warning("round %d: no reply of %s: %s", number, site, collected.lost[site])
             return
         try:
-            report, model = self._checked(number, reply, order, sent)
+            report, received, model = self._checked(number, reply, order, sent)
         except _UnusableError as unusable:
             fault = printable(str(unusable))
             log.warning("round %d: the reply of %s is not used: %s", number, site, fault)
             collected.quarantine(site, fault)
             return
-        collected.keep(site, model, report, update_norm(model, sent))
+        collected.keep(site, model, report, update_norm(model, received))
 
     def _checked(
         self, number: int, reply: Reply, order: Order, sent: Model
-    ) -> tuple[TrainingReport, Model]:
-        """Report and model of a reply that can be used; _UnusableError with the reason else.
+    ) -> tuple[TrainingReport, Model, Model]:
+        """Report of a reply that can be used, the model that the site received, and its answer.
+
+        Raises _UnusableError with the reason if it cannot be used.
 
         The cheap checks come first: a model is unpacked only if its size is that of one.
         """
@@ -368,12 +372,10 @@ class RoundLoop:
         if fault is not None:
             raise _UnusableError(fault)
         try:
-            model = unpack_tensors(reply.model)
-        except MalformedMessageError as error:
+            received, model = self._wire.read(reply.model, order.model, sent)
+        except UnusableModelError as error:
             raise _UnusableError(str(error)) from None
-        if (fault := model_fault(model, sent)) is not None:
-            raise _UnusableError(fault)
-        return reply.report, model
+        return reply.report, received, model
 
     def _contribute(self, number: int, collected: _Collected) -> None:
         """Let fresh replies count, and those of silent sites while they are not too old."""

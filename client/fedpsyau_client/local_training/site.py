@@ -57,6 +57,7 @@ from fedpsyau_model.exchange import (
 from fedpsyau_model.metrics import uf1
 from fedpsyau_model.model_state import load_state_arrays, state_arrays
 from fedpsyau_model.network import AuGatDsi, build_network
+from fedpsyau_model.precision import as_trained_sent
 from fedpsyau_model.schedules import Epoch, epochs_of_round
 from fedpsyau_model.settings import DEFAULT_THETA, FederationSettings, agreement_hash
 from fedpsyau_model.travelling import head_names, travelling_names
@@ -212,7 +213,8 @@ class Site:
             theta=theta,
             train_seconds=seconds,
         )
-        return report, pack_tensors({name: outcome.sent[name] for name in work.received})
+        trained = {name: outcome.sent[name] for name in received}
+        return report, self._packed(run, order.round, trained, received)
 
     def leave_run(self) -> None:
         """Let go of the run that was joined, which is over, and of what was carried through it."""
@@ -266,7 +268,8 @@ class Site:
             network = build_network(settings.network, settings.seed, priors).to(self._device)
             state = state_arrays(network)
             travels = ExpectedModel.of(
-                {name: state[name] for name in travelling_names(network, settings.strategy)}
+                {name: state[name] for name in travelling_names(network, settings.strategy)},
+                settings.exchange.precision,
             )
             self._run = _Run(
                 run_id=run_id,
@@ -283,6 +286,15 @@ class Site:
                 ),
             )
         return self._run
+
+    def _packed(self, run: _Run, round_number: int, trained: Tensors, received: Tensors) -> bytes:
+        """Pack what is sent in the precision agreed on; keep what that takes from it."""
+        precision = run.settings.exchange.precision
+        residual = self.state.residual(run.run_id, round_number)
+        encoded = as_trained_sent(trained, precision, received, residual)
+        if encoded.residual:
+            self.state.keep_residual(run.run_id, round_number, encoded.residual)
+        return pack_tensors(encoded.tensors)
 
     def _keep(
         self, run: _Run, round_number: int, trained: Tensors, epoch: Epoch, logits: np.ndarray

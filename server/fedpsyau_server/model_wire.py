@@ -1,0 +1,128 @@
+"""Models on their way to the sites and back, in the precision that was agreed on.
+
+What rounding takes from a model that goes to a site is kept in the run folder, in
+``rounding/0007/SITE.safetensors`` for round 7, and added to the next one if the site answers: a
+site that does not begins with nothing again. A round that is run anew after a crash finds the file
+of the round before it, and so comes to the same bits.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from fedpsyau_model.atomic_files import write_atomically
+from fedpsyau_model.errors import RunFolderError
+from fedpsyau_model.exchange import (
+    MalformedMessageError,
+    Tensors,
+    pack_tensors,
+    unpack_tensors,
+    without_others,
+)
+from fedpsyau_model.precision import (
+    as_received,
+    as_sent,
+    as_trained,
+    form_trained_sent,
+    scale_name,
+)
+from fedpsyau_model.settings import Precision
+from fedpsyau_server.fusion import Model
+from fedpsyau_server.reply_checks import model_fault
+
+__all__ = ["ModelWire", "UnusableModelError"]
+
+
+class UnusableModelError(Exception):
+    """The model in a reply cannot be used; the text says why."""
+
+
+class ModelWire:
+    """Encodes what goes to the sites of a run, checks and decodes what comes back."""
+
+    def __init__(self, run_folder: Path, precision: Precision) -> None:
+        self._folder = run_folder / "rounding"
+        self._precision = precision
+
+    def pack(self, number: int, site: str, tensors: Tensors, *, goes_on: bool) -> bytes:
+        """Pack what a site is sent in round `number`; the same bytes if it is asked again.
+
+        goes_on: whether the round before had a valid reply of the site.
+
+        Raises RunFolderError if what is to be added from that round cannot be read, or what this
+        one leaves cannot be kept.
+        """
+        if self._precision == "full":
+            return pack_tensors(tensors)
+        residual = self._residual(number - 1, site) if goes_on else {}
+        encoded = as_sent(tensors, self._precision, residual)
+        self._keep(number, site, encoded.residual)
+        return pack_tensors(encoded.tensors)
+
+    def read(self, reply: bytes, order: bytes, model: Model) -> tuple[Model, Model]:
+        """The model that a site received, and the one that it sent back.
+
+        reply, order: as they travelled. model: what the order was made of.
+
+        Raises UnusableModelError, with the reason, for anything but a finite model of the agreed
+        form; nothing is decoded before that is known.
+        """
+        try:
+            sent = unpack_tensors(reply)
+        except MalformedMessageError as error:
+            raise UnusableModelError(str(error)) from None
+        if fault := model_fault(sent, form_trained_sent(model, self._precision)):
+            raise UnusableModelError(fault + self._agreed())
+        if self._precision == "full":
+            return model, sent
+        received = as_received(without_others(unpack_tensors(order))[0], model)
+        if fault := _scale_fault(sent, model):
+            raise UnusableModelError(fault)
+        trained = as_trained(sent, self._precision, received)
+        if fault := model_fault(trained, model):
+            raise UnusableModelError(f"decoded, {fault}")
+        return received, trained
+
+    def _agreed(self) -> str:
+        return (
+            "" if self._precision == "full" else f' ([exchange] precision is "{self._precision}")'
+        )
+
+    def _residual_file(self, number: int, site: str) -> Path:
+        return self._folder / f"{number:04d}" / f"{site}.safetensors"
+
+    def _residual(self, number: int, site: str) -> Tensors:
+        path = self._residual_file(number, site)
+        try:
+            return unpack_tensors(path.read_bytes())
+        except (OSError, MalformedMessageError) as error:
+            raise RunFolderError(
+                f"{path} cannot be read: {error}. The run cannot go on with the same bits without "
+                "it. Restore the run folder from a copy, or start a new run."
+            ) from None
+
+    def _keep(self, number: int, site: str, residual: Tensors) -> None:
+        """Keep what this round takes; that of the round before stays, in case this one is rerun."""
+        path = self._residual_file(number, site)
+        try:
+            if not path.parent.exists():
+                path.parent.mkdir(parents=True)
+                for folder in self._folder.glob("[0-9]*"):
+                    if int(folder.name) not in (number - 1, number):
+                        shutil.rmtree(folder, ignore_errors=True)
+            write_atomically(path, pack_tensors(residual))
+        except OSError as error:
+            raise RunFolderError(
+                f"{path} cannot be written: {error.strerror or error}. Free some space or correct "
+                "the folder's owner; the last whole round is intact."
+            ) from None
+
+
+def _scale_fault(sent: Model, model: Model) -> str | None:
+    for name in map(scale_name, model):
+        if name in sent and np.any(sent[name] < 0):
+            return f"tensor {name} holds values below 0"
+    return None
