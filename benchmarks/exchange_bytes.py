@@ -219,7 +219,7 @@ def _scored(folder: Path, arguments: argparse.Namespace) -> dict[str, Scores]:
     """Simulate every precision with every seed, in two processes of one thread each."""
     sites = [partition.name for partition in TABLE_3][: arguments.sites]
     print(
-        f"UF1: {len(sites)} sites of the twin at scale {arguments.scale}, {arguments.rounds} rounds "
+        f"UF1: {len(sites)} sites, scale {arguments.scale} of the twin, {arguments.rounds} rounds "
         f"of 2 epochs, {arguments.seeds} seeds",
         flush=True,
     )
