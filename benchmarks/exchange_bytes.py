@@ -276,7 +276,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--counted-rounds", type=int, default=4, help="whose bytes are counted")
     parser.add_argument("--sites", type=int, default=7, help="whose UF1 is pooled, 2 to 7")
     parser.add_argument("--scale", type=float, default=0.05, help="of the twin for UF1")
-    parser.add_argument("--rounds", type=int, default=8, help="of the federations for UF1")
+    parser.add_argument("--rounds", type=int, default=6, help="of the federations for UF1")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="simulations at a time")
     return parser.parse_args()

@@ -98,6 +98,7 @@ class Site:
         self._own_priors = read_priors_file(settings.priors) if settings.priors else None
         self._device = torch.device(settings.device)
         self._run: _Run | None = None
+        self._read: tuple[bytes, Tensors, Tensors] | None = None
 
     @classmethod
     @contextmanager
@@ -173,6 +174,7 @@ class Site:
         Raises what `require` raises, and TrainingDivergedError if the loss is not finite.
         """
         run, received, others = self._opened(order, model)
+        self._read = None
         started = time.monotonic()
         procedure = PROCEDURES[run.settings.strategy.name]
         work = self._begin(run, order, received)
@@ -238,8 +240,10 @@ class Site:
                 "The server sent an order of a run that this site has not joined. It is greeted "
                 "anew when the server sees it again."
             )
-        with_others = run.settings.strategy.chooses_theta
-        return run, *run.travels.read(model, with_others=with_others)
+        if self._read is None or self._read[0] is not model:  # else `require` has just read it
+            with_others = run.settings.strategy.chooses_theta
+            self._read = (model, *run.travels.read(model, with_others=with_others))
+        return run, *self._read[1:]
 
     def _begin(self, run: _Run, order: TrainingOrder, received: Tensors) -> LocalWork:
         """What the round's procedure works with."""
