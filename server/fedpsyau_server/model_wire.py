@@ -9,6 +9,7 @@ of the round before it, and so comes to the same bits.
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -35,40 +36,53 @@ from fedpsyau_server.reply_checks import model_fault
 
 __all__ = ["ModelWire", "UnusableModelError"]
 
+#: Residuals that wait in memory for the disk; a server of many sites waits for it instead.
+MOST_WAITING = 4
+
 
 class UnusableModelError(Exception):
     """The model in a reply cannot be used; the text says why."""
 
 
 class ModelWire:
-    """Encodes what goes to the sites of a run, checks and decodes what comes back."""
+    """Encodes what goes to the sites of a run, checks and decodes what comes back.
+
+    What is kept of a model is written while it travels, and is on the disk before an answer to it
+    is taken.
+    """
 
     def __init__(self, run_folder: Path, precision: Precision) -> None:
         self._folder = run_folder / "rounding"
         self._precision = precision
+        self._writer = ThreadPoolExecutor(1, "rounding")
+        self._writing: dict[str, Future[None]] = {}
 
     def pack(self, number: int, site: str, tensors: Tensors, *, goes_on: bool) -> bytes:
         """Pack what a site is sent in round `number`; the same bytes if it is asked again.
 
         goes_on: whether the round before had a valid reply of the site.
 
-        Raises RunFolderError if what is to be added from that round cannot be read, or what this
-        one leaves cannot be kept.
+        Raises RunFolderError if what is to be added from that round cannot be read, or what was
+        left before cannot be kept.
         """
         if self._precision == "full":
             return pack_tensors(tensors)
         residual = self._residual(number - 1, site) if goes_on else {}
         encoded = as_sent(tensors, self._precision, residual)
-        self._keep(number, site, encoded.residual)
+        self._settle(site)
+        self._writing[site] = self._writer.submit(self._keep, number, site, encoded.residual)
+        while len(self._writing) > MOST_WAITING:
+            self._settle(next(iter(self._writing)))
         return pack_tensors(encoded.tensors)
 
-    def read(self, reply: bytes, order: bytes, model: Model) -> tuple[Model, Model]:
+    def read(self, site: str, reply: bytes, order: bytes, model: Model) -> tuple[Model, Model]:
         """The model that a site received, and the one that it sent back.
 
         reply, order: as they travelled. model: what the order was made of.
 
         Raises UnusableModelError, with the reason, for anything but a finite model of the agreed
-        form; nothing is decoded before that is known.
+        form; nothing is decoded before that is known. RunFolderError if what rounding took from
+        the model sent could not be kept.
         """
         try:
             sent = unpack_tensors(reply)
@@ -78,6 +92,7 @@ class ModelWire:
             raise UnusableModelError(fault + self._agreed())
         if self._precision == "full":
             return model, sent
+        self._settle(site)
         received = as_received(without_others(unpack_tensors(order))[0], model)
         if fault := _scale_fault(sent, model):
             raise UnusableModelError(fault)
@@ -85,6 +100,11 @@ class ModelWire:
         if fault := model_fault(trained, model):
             raise UnusableModelError(f"decoded, {fault}")
         return received, trained
+
+    def _settle(self, site: str) -> None:
+        """Wait until what was to be kept for a site is on the disk, or could not be written."""
+        if site in self._writing:
+            self._writing.pop(site).result()
 
     def _agreed(self) -> str:
         return (

@@ -372,7 +372,7 @@ class RoundLoop:
         if fault is not None:
             raise _UnusableError(fault)
         try:
-            received, model = self._wire.read(reply.model, order.model, sent)
+            received, model = self._wire.read(reply.site, reply.model, order.model, sent)
         except UnusableModelError as error:
             raise _UnusableError(str(error)) from None
         return reply.report, received, model

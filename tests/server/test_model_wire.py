@@ -17,7 +17,7 @@ from in_process_sites import InProcessSites, PlainSite, altered_model, new_run
 from fedpsyau_model.errors import RunFolderError
 from fedpsyau_model.exchange import Tensors, pack_tensors, unpack_tensors
 from fedpsyau_model.precision import as_quantised_difference, as_received, scale_name
-from fedpsyau_server.model_wire import ModelWire, UnusableModelError
+from fedpsyau_server.model_wire import MOST_WAITING, ModelWire, UnusableModelError
 from fedpsyau_server.rounds import Order, Reply, RoundLoop
 from fedpsyau_server.run_folder import RunFolder
 
@@ -31,8 +31,12 @@ MODEL: Tensors = {
 }
 
 
-def sent(wire: ModelWire, number: int, *, goes_on: bool = True) -> Tensors:
-    return unpack_tensors(wire.pack(number, "a", MODEL, goes_on=goes_on))
+def sent(folder: Path, number: int, precision: Any = "half", *, goes_on: bool = True) -> Tensors:
+    """What a site is sent by a server that was just started; the site answers to it."""
+    wire = ModelWire(folder, precision)
+    order = wire.pack(number, "a", MODEL, goes_on=goes_on)
+    wire.read("a", pack_tensors(honest(precision, order)), order, MODEL)
+    return unpack_tensors(order)
 
 
 # To the sites -------------------------------------------------------------------------------------
@@ -46,41 +50,55 @@ def test_in_full_nothing_is_changed_and_nothing_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["half", "delta"])
 def test_what_rounding_took_is_added_while_the_site_answers(tmp_path: Path, precision: Any) -> None:
-    wire = ModelWire(tmp_path, precision)
-    first = sent(wire, 1, goes_on=False)
+    first = sent(tmp_path, 1, precision, goes_on=False)
     assert {name: str(tensor.dtype) for name, tensor in first.items()} == {
         "b": "float16",
         "n": "int64",
         "w": "float16",
     }
-    steps = [(float(sent(wire, number)["w"][0, 0]) - 1) * 1024 for number in (2, 3, 4)]
-    assert steps == [0, 1, 0]
+    later = [sent(tmp_path, number, precision)["w"][0, 0] for number in (2, 3, 4)]
+    assert [(float(value) - 1) * 1024 for value in later] == [0, 1, 0]
     # A site that did not answer in round 4 begins with nothing.
-    assert sent(wire, 5, goes_on=False)["w"][0, 0] == 1
-    assert sent(wire, 6)["w"][0, 0] == 1
-    assert sent(wire, 7)["w"][0, 0] == 1 + 2.0**-10
+    assert sent(tmp_path, 5, goes_on=False)["w"][0, 0] == 1
+    assert sent(tmp_path, 6)["w"][0, 0] == 1
+    assert sent(tmp_path, 7)["w"][0, 0] == 1 + 2.0**-10
     assert sorted(each.name for each in (tmp_path / "rounding").iterdir()) == ["0006", "0007"]
 
 
 def test_a_round_that_is_run_again_sends_the_same(tmp_path: Path) -> None:
-    ModelWire(tmp_path, "half").pack(1, "a", MODEL, goes_on=False)
-    ModelWire(tmp_path, "half").pack(2, "a", MODEL, goes_on=True)
-    third = ModelWire(tmp_path, "half").pack(3, "a", MODEL, goes_on=True)
-    assert ModelWire(tmp_path, "half").pack(3, "a", MODEL, goes_on=True) == third
-    assert unpack_tensors(third)["w"][0, 0] == 1 + 2.0**-10
+    sent(tmp_path, 1, goes_on=False)
+    sent(tmp_path, 2)
+    third = sent(tmp_path, 3)
+    assert pack_tensors(sent(tmp_path, 3)) == pack_tensors(third)
+    assert third["w"][0, 0] == 1 + 2.0**-10
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut"])
 def test_what_cannot_be_added_any_more_is_told(tmp_path: Path, damage: str) -> None:
-    wire = ModelWire(tmp_path, "half")
-    wire.pack(1, "a", MODEL, goes_on=False)
+    sent(tmp_path, 1, goes_on=False)
     file = tmp_path / "rounding" / "0001" / "a.safetensors"
     if damage == "gone":
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(RunFolderError, match=r"0001/a\.safetensors cannot be read"):
-        wire.pack(2, "a", MODEL, goes_on=True)
+        ModelWire(tmp_path, "half").pack(2, "a", MODEL, goes_on=True)
+
+
+def test_a_disk_that_takes_no_more_is_told_before_an_answer_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "rounding").write_text("in the way")
+    wire = ModelWire(tmp_path, "half")
+    order = wire.pack(1, "a", MODEL, goes_on=False)
+    with pytest.raises(RunFolderError, match=r"a\.safetensors cannot be written"):
+        wire.read("a", pack_tensors(honest("half", order)), order, MODEL)
+
+
+def test_many_sites_do_not_wait_for_the_disk_in_memory(tmp_path: Path) -> None:
+    wire = ModelWire(tmp_path, "half")
+    for number in range(3 * MOST_WAITING):
+        wire.pack(1, f"s{number}", MODEL, goes_on=False)
+    written = len(list((tmp_path / "rounding" / "0001").glob("*.safetensors")))
+    assert 2 * MOST_WAITING <= written
 
 
 # From the sites -----------------------------------------------------------------------------------
@@ -103,7 +121,7 @@ def test_an_honest_answer_is_decoded_against_what_was_received(
 ) -> None:
     wire = ModelWire(tmp_path, precision)
     order = wire.pack(1, "a", MODEL, goes_on=False)
-    received, trained = wire.read(pack_tensors(honest(precision, order)), order, MODEL)
+    received, trained = wire.read("a", pack_tensors(honest(precision, order)), order, MODEL)
     start = 1 if precision != "full" else 1 + QUARTER
     assert (received["w"] == np.float32(start)).all()
     assert trained["w"] == pytest.approx(np.full((2, 3), start + 1), rel=1e-6)
@@ -172,7 +190,7 @@ def test_another_answer_is_refused_with_its_reason(
     wire = ModelWire(tmp_path, precision)
     order = wire.pack(1, "a", MODEL, goes_on=False)
     with pytest.raises(UnusableModelError) as error:
-        wire.read(pack_tensors(damage(honest(precision, order))), order, MODEL)
+        wire.read("a", pack_tensors(damage(honest(precision, order))), order, MODEL)
     assert told in str(error.value)
 
 
@@ -180,7 +198,7 @@ def test_rubbish_is_refused_with_its_reason(tmp_path: Path) -> None:
     wire = ModelWire(tmp_path, "delta")
     order = wire.pack(1, "a", MODEL, goes_on=False)
     with pytest.raises(UnusableModelError, match="cannot be read"):
-        wire.read(b"\xa5" * 500, order, MODEL)
+        wire.read("a", b"\xa5" * 500, order, MODEL)
 
 
 # In the round loop --------------------------------------------------------------------------------
