@@ -98,7 +98,7 @@ def test_many_sites_do_not_wait_for_the_disk_in_memory(tmp_path: Path) -> None:
     for number in range(3 * MOST_WAITING):
         wire.pack(1, f"s{number}", MODEL, goes_on=False)
     written = len(list((tmp_path / "rounding" / "0001").glob("*.safetensors")))
-    assert 2 * MOST_WAITING <= written
+    assert written >= 2 * MOST_WAITING
 
 
 # From the sites -----------------------------------------------------------------------------------
