@@ -56,6 +56,7 @@ class ModelWire:
         self._precision = precision
         self._writer = ThreadPoolExecutor(1, "rounding")
         self._writing: dict[str, Future[None]] = {}
+        self._packed: dict[str, int] = {}
 
     def pack(self, number: int, site: str, tensors: Tensors, *, goes_on: bool) -> bytes:
         """Pack what a site is sent in round `number`; the same bytes if it is asked again.
@@ -69,8 +70,10 @@ class ModelWire:
             return pack_tensors(tensors)
         residual = self._residual(number - 1, site) if goes_on else {}
         encoded = as_sent(tensors, self._precision, residual)
-        self._settle(site)
-        self._writing[site] = self._writer.submit(self._keep, number, site, encoded.residual)
+        if self._packed.get(site) != number:  # asked again, it would only be written again
+            self._packed[site] = number
+            self._settle(site)
+            self._writing[site] = self._writer.submit(self._keep, number, site, encoded.residual)
         while len(self._writing) > MOST_WAITING:
             self._settle(next(iter(self._writing)))
         return pack_tensors(encoded.tensors)
