@@ -172,7 +172,7 @@ def as_half(tensors: Tensors, residual: Tensors) -> Encoded:
         fits = np.abs(intended) <= LARGEST_HALF  # not so of NaN
         if fits.all():
             sent[name] = intended.astype(np.float16)
-            left[name] = intended - sent[name].astype(np.float32)
+            left[name] = np.asarray(intended - sent[name].astype(np.float32))
             continue
         clipped = np.clip(intended, -LARGEST_HALF, LARGEST_HALF)
         kept = np.where(np.isfinite(intended), clipped, intended)
@@ -194,7 +194,7 @@ def as_quantised_difference(tensors: Tensors, base: Tensors, residual: Tensors) 
             sent[name] = tensor
             continue
         with np.errstate(over="ignore", invalid="ignore"):
-            intended = _intended(tensor - base[name], residual.get(name))
+            intended = _intended(np.asarray(tensor - base[name]), residual.get(name))
             rows = _by_row(intended)
             scale = np.abs(rows).max(axis=1, initial=0) / np.float32(STEPS)
         scale[~np.isfinite(scale)] = np.nan
@@ -219,7 +219,7 @@ def with_difference(sent: Tensors, base: Tensors) -> Tensors:
         scale = sent[scale_name(name)]
         scale = scale.reshape(scale.shape + (1,) * (tensor.ndim - scale.ndim))
         with np.errstate(over="ignore", invalid="ignore"):  # whoever decodes looks for such values
-            model[name] = tensor + sent[name].astype(np.float32) * scale
+            model[name] = np.asarray(tensor + sent[name].astype(np.float32) * scale)
     return model
 
 
@@ -228,7 +228,7 @@ def _is_rounded(form: HasForm) -> bool:
 
 
 def _intended(values: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
-    return values if residual is None else values + residual
+    return values if residual is None else np.asarray(values + residual)
 
 
 def _by_row(values: np.ndarray) -> np.ndarray:
