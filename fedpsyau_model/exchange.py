@@ -22,7 +22,7 @@ from fedpsyau_model.errors import FedPsyAUError
 from fedpsyau_model.settings import FederationSettings, agreement_differences
 
 #: Raised by one whenever a message changes in a way that the other side must know.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 #: Names of the two records of a message: plain values, and the model's bytes.
 VALUES_RECORD = "values"

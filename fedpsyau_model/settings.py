@@ -271,6 +271,20 @@ class StrategySettings(Settings):
         return self.name == "p-fedprox" and self.theta == AUTO
 
 
+#: How models travel; see `fedpsyau_model.precision`.
+Precision = Literal["full", "half", "delta"]
+
+
+class ExchangeSettings(Settings):
+    """How models travel between server and sites."""
+
+    precision: Precision = Field(
+        "full",
+        description="Weights travel as float32; half: as float16, both ways; delta: as float16 to "
+        "the sites, and back as 8-bit differences. What rounding takes is added the next time.",
+    )
+
+
 class RoundSettings(Settings):
     """Course of a run; the coordinator's own, not part of what sites agree to."""
 
@@ -378,7 +392,7 @@ class ServerSettings(Settings):
 _LONGEST_SHOWN = 200
 
 #: Parts of the federation's settings that server and sites must have in common.
-AGREED = ("seed", "network", "priors", "loss", "training", "strategy")
+AGREED = ("seed", "network", "priors", "loss", "training", "strategy", "exchange")
 
 
 class FederationSettings(Settings):
@@ -390,6 +404,7 @@ class FederationSettings(Settings):
     loss: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
     strategy: StrategySettings = StrategySettings()
+    exchange: ExchangeSettings = ExchangeSettings()
     rounds: RoundSettings = RoundSettings()
     server: ServerSettings = ServerSettings()
 
@@ -404,6 +419,15 @@ class FederationSettings(Settings):
             raise ValueError(
                 'section [priors] has a matrix that would not be used, as network.priors is "'
                 'published": set it to "file"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _exchanges_something(self) -> Self:
+        if self.strategy.name == "pooled" and self.exchange.precision != "full":
+            raise ValueError(
+                f'exchange.precision is "{self.exchange.precision}", and strategy pooled exchanges '
+                'no models: leave it at "full"'
             )
         return self
 

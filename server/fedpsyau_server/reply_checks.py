@@ -8,17 +8,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from fedpsyau_model.exchange import TrainingReport
+from fedpsyau_model.precision import Form
 from fedpsyau_server.fusion import Model
 from fedpsyau_server.reply_sizes import largest_reply
 
 
-def model_fault(reply: Model, sent: Model) -> str | None:
+def model_fault(reply: Model, wanted: Form) -> str | None:
     """Say why a returned model cannot be used, or None: keys, shapes, dtypes, finite values."""
-    if reply.keys() != sent.keys():
-        missing, extra = sorted(sent.keys() - reply.keys()), sorted(reply.keys() - sent.keys())
+    if reply.keys() != wanted.keys():
+        missing, extra = sorted(wanted.keys() - reply.keys()), sorted(reply.keys() - wanted.keys())
         return f"tensors missing: {missing[:3] or 'none'}, unexpected: {extra[:3] or 'none'}"
     for name, tensor in reply.items():
-        expected = sent[name]
+        expected = wanted[name]
         if tensor.shape != expected.shape or tensor.dtype != expected.dtype:
             return (
                 f"tensor {name} is {tensor.dtype} {tensor.shape}, "

@@ -19,20 +19,13 @@ import numpy as np
 
 from fedpsyau_model.emotions import CLASS_NAMES
 from fedpsyau_model.errors import FedPsyAUError, QuorumError, RunFolderError
-from fedpsyau_model.exchange import (
-    MalformedMessageError,
-    TrainingOrder,
-    TrainingReport,
-    pack_tensors,
-    unpack_tensors,
-    with_others,
-)
+from fedpsyau_model.exchange import TrainingOrder, TrainingReport, with_others
 from fedpsyau_model.foreign_text import printable
 from fedpsyau_model.metrics import uar, uf1
 from fedpsyau_server.fusion import Model
+from fedpsyau_server.model_wire import ModelWire, UnusableModelError
 from fedpsyau_server.packed_model import ModelFile, PackedModel, packed, unpacked
 from fedpsyau_server.reply_checks import (
-    model_fault,
     norm_faults,
     report_fault,
     size_fault,
@@ -148,6 +141,7 @@ class RoundLoop:
         self._sites = folder.config.sites
         self._min_sites = min(self._settings.rounds.min_sites, len(self._sites))
         self._marks = dict(folder.state.contributions)
+        self._wire = ModelWire(folder.path, self._settings.exchange.precision)
         self._find_models()
 
     def _find_models(self) -> None:
@@ -366,9 +360,14 @@ class RoundLoop:
         self, number: int, site: str, model: ModelFile, others: PackedModel | None
     ) -> bytes:
         """The model as it is sent to a site in round `number`; asked for again, the same."""
-        if others is None:
+        if others is None and not self._wire.rounds_off:
             return packed(model)
-        return pack_tensors(with_others(unpacked(model), unpacked(others)))
+        tensors = unpacked(model)
+        if others is not None:
+            tensors = with_others(tensors, unpacked(others))
+        mark = self._marks.get(site)
+        answered_last = mark is not None and mark.round == number - 1
+        return self._wire.pack(number, site, tensors, goes_on=answered_last)
 
     def _take(
         self,
@@ -386,7 +385,7 @@ class RoundLoop:
             return
         try:
             report = self._checked_report(number, reply, order)
-            received, model = self._as_it_came(reply, sent)
+            received, model = self._as_it_came(reply, order, sent)
         except _UnusableError as unusable:
             fault = printable(str(unusable))
             log.warning("round %d: the reply of %s is not used: %s", number, site, fault)
@@ -414,19 +413,15 @@ class RoundLoop:
             raise _UnusableError(fault)
         return reply.report
 
-    def _as_it_came(self, reply: Reply, sent: ModelFile) -> tuple[Model, Model]:
+    def _as_it_came(self, reply: Reply, order: Order, sent: ModelFile) -> tuple[Model, Model]:
         """The model that a site received, and the one that came from it.
 
         Raises _UnusableError if that cannot be used.
         """
         try:
-            model = unpack_tensors(reply.model)
-        except MalformedMessageError as error:
+            return self._wire.read(reply.site, reply.model, lambda: order.model, unpacked(sent))
+        except UnusableModelError as error:
             raise _UnusableError(str(error)) from None
-        received = unpacked(sent)
-        if (fault := model_fault(model, received)) is not None:
-            raise _UnusableError(fault)
-        return received, model
 
     def _contribute(self, number: int, collected: _Collected) -> None:
         """Let fresh replies count, and those of silent sites while they are not too old."""

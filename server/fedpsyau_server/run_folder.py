@@ -8,6 +8,7 @@
     models/SITE.safetensors   every site's personal model after the last whole round
     rounds/0007/models/       the same, for each of the last rounds
     rounds/0007/replies/      the trained models that the sites sent in that round
+    rounding/0007/            what rounding took from the models sent then (`model_wire.py`)
 
 A round's folder is written under a temporary name and renamed, then `state.json` is replaced. A
 server that dies at any moment leaves the last whole round, and `RunFolder.open` goes on from it.
@@ -371,7 +372,9 @@ class RunFolder:
     def require_space(self) -> None:
         """Raise RunFolderError unless the next round can be written here."""
         probe = self.path / f".probe{PARTIAL}"
-        needed = (self.path / "initial.safetensors").stat().st_size * 2 * len(self.config.sites)
+        rounds_off = self.config.federation_settings().exchange.precision != "full"
+        each = 3 if rounds_off else 2  # model, reply, and what rounding takes
+        needed = (self.path / "initial.safetensors").stat().st_size * each * len(self.config.sites)
         try:
             write_atomically(probe, b"probe")
             probe.unlink()

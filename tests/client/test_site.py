@@ -23,6 +23,7 @@ from fedpsyau_model.errors import (
     JoinRefusedError,
     NameTakenError,
     PriorsFileError,
+    RequestRefusedError,
     SettingsError,
     WeightsMismatchError,
 )
@@ -31,6 +32,7 @@ from fedpsyau_model.exchange import (
     pack_tensors,
     unpack_tensors,
 )
+from fedpsyau_model.precision import as_half, as_received, as_trained
 from fedpsyau_model.temperature import fit_temperature
 from fedpsyau_model.training import predict
 from fedpsyau_priors import graph_priors, published_priors
@@ -106,6 +108,59 @@ def test_the_same_order_gives_the_same_bits_whatever_came_before(
         assert report.model_dump(exclude={"train_seconds"}) == first_report.model_dump(
             exclude={"train_seconds"}
         )
+
+
+@pytest.mark.parametrize(("precision", "came"), [("half", "float16"), ("delta", "int8")])
+def test_what_rounding_took_is_added_in_the_next_round_and_survives_a_restart(
+    settings: ClientSettings, precision: str, came: str
+) -> None:
+    agreed = federation(exchange={"precision": precision})
+    model = pack_tensors(as_half(initial(agreed), {}).tensors)
+    orders = {number: order(number) for number in (1, 2, 3)}
+
+    def residual(number: int) -> dict[str, np.ndarray]:
+        (folder,) = (settings.state / PARTITION / "carried").glob("*/residual")
+        return load_file(folder / f"{number:04d}.safetensors")
+
+    with Site.open(settings) as site:
+        site.introduce(hello(agreed, "run"))
+        site.train(orders[1], model)
+        _, second = site.train(orders[2], model)
+        trained = load_file(site.state.personal_model)
+    after_first = residual(1)
+    with Site.open(settings) as site:  # the client was killed, and the round is asked for again
+        site.introduce(hello(agreed, "run"))
+        assert site.train(orders[2], model)[1] == second
+        after_second = residual(2)
+        _, anew = site.train(orders[1], model)
+        site.leave_run()
+    assert not list((settings.state / PARTITION).glob("carried/*/residual"))
+    tensors, received = unpack_tensors(second), as_received(unpack_tensors(model), initial(agreed))
+    assert str(tensors["inception.classifier.weight"].dtype) == came
+    decoded = as_trained(tensors, agreed.exchange.precision, received)
+    taken = 0.0
+    for name, tensor in decoded.items():
+        intended = trained[name] + after_first[name]
+        # Delta's sums go by way of the difference, and round once more in float32.
+        assert tensor + after_second[name] == pytest.approx(intended, rel=1e-6, abs=1e-6)
+        taken += float(np.abs(after_first[name]).sum())
+    assert taken > 0
+    # Who begins anew begins with nothing: a round 1 after round 2 is the first one.
+    with Site.open(settings) as site:
+        site.introduce(hello(agreed, "run"))
+        assert site.train(orders[1], model)[1] == anew
+
+
+@pytest.mark.parametrize("precision", ["half", "delta"])
+def test_a_model_in_another_precision_than_agreed_is_refused(site: Site, precision: str) -> None:
+    agreed = federation(exchange={"precision": precision})
+    site.introduce(hello(agreed, "run"))
+    with pytest.raises(WeightsMismatchError, match=r"is float32 .* expects float16 .*exchange"):
+        site.require(order(), pack_tensors(initial(agreed)))
+    odd = {name: each.copy() for name, each in as_half(initial(agreed), {}).tensors.items()}
+    odd["inception.classifier.weight"].flat[0] = np.inf
+    with pytest.raises(RequestRefusedError, match="not finite"):
+        site.require(order(), pack_tensors(odd))
 
 
 def test_rounds_differ_in_their_randomness(site: Site) -> None:

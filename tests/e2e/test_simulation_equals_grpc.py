@@ -20,7 +20,7 @@ from fedpsyau_experiments.simulation import simulate
 from fedpsyau_model.child_process import free_port
 from fedpsyau_model.settings import FederationSettings, StrategyName, load_settings
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]  # ten whole federations
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]  # twelve whole federations
 
 COMPARED_ROUNDS = 3
 
@@ -35,6 +35,8 @@ batch-size = 16
 [strategy]
 name = "{name}"
 theta = {theta}
+[exchange]
+precision = "{precision}"
 [rounds]
 rounds = 4
 keep-rounds = 0
@@ -63,21 +65,23 @@ def federate(sites: Federation, folder: Path, config: str) -> Federation:
 
 
 @pytest.mark.parametrize(
-    ("name", "theta", "au_branch"),
+    ("name", "theta", "au_branch", "precision"),
     [
-        ("p-fedprox", "0.9", "true"),
-        ("p-fedprox", '"auto"', "false"),
+        ("p-fedprox", "0.9", "true", "full"),
+        ("p-fedprox", '"auto"', "false", "full"),
+        ("p-fedprox", '"auto"', "false", "half"),
+        ("p-fedprox", "0.9", "true", "delta"),
         *[
-            (name, "0.9", "false")
+            (name, "0.9", "false", "full")
             for name in get_args(StrategyName)
             if name not in ("p-fedprox", "pooled")
         ],
     ],
 )
 def test_simulation_equals_grpc(
-    name: str, theta: str, au_branch: str, sites: Federation, tmp_path: Path
+    name: str, theta: str, au_branch: str, precision: str, sites: Federation, tmp_path: Path
 ) -> None:
-    config = CONFIG.format(name=name, theta=theta, au_branch=au_branch)
+    config = CONFIG.format(name=name, theta=theta, au_branch=au_branch, precision=precision)
     federation = federate(sites, tmp_path, config)
     settings = load_settings(FederationSettings, tmp_path / "federation.toml", environment={})
     simulated = simulate(settings, sites.data, tmp_path / "simulated", threads=1)

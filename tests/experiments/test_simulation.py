@@ -69,6 +69,9 @@ def assert_same_end(one: RunFolder, other: RunFolder) -> None:
             for site, model in first.items():
                 assert model.keys() == second[site].keys()
                 assert all(np.array_equal(model[name], second[site][name]) for name in model)
+    for residual in one.path.glob("rounding/*/*"):
+        again = other.path / residual.relative_to(one.path)
+        assert again.read_bytes() == residual.read_bytes()
     for site in SITES if (one.path / "sites").exists() else ():
         file = f"sites/{site}/personal.safetensors"
         assert (one.path / file).read_bytes() == (other.path / file).read_bytes()
@@ -87,19 +90,19 @@ class _Stop:
 
 
 @pytest.mark.parametrize(
-    "strategy",
+    ("strategy", "precision"),
     [
-        {"theta": "auto"},
-        {"name": "fedas"},
-        {"name": "ditto"},
-        {"name": "pooled"},
+        ({"theta": "auto"}, "half"),
+        ({"name": "fedas"}, "full"),
+        ({"name": "ditto"}, "delta"),
+        ({"name": "pooled"}, "full"),
     ],
-    ids=lambda strategy: "-".join(strategy.values()),
+    ids=lambda given: given if isinstance(given, str) else "-".join(given.values()),
 )
 def test_a_simulation_that_was_stopped_ends_as_an_unbroken_one(
-    strategy: dict[str, str], data: Path, tmp_path: Path
+    strategy: dict[str, str], precision: str, data: Path, tmp_path: Path
 ) -> None:
-    chosen = settings(strategy=strategy)
+    chosen = settings(strategy=strategy, exchange={"precision": precision})
     unbroken = simulate(chosen, data, tmp_path / "unbroken")
     assert unbroken.state.status == "completed"
     broken = tmp_path / "broken"

@@ -55,6 +55,7 @@ from fedpsyau_model.exchange import (
 from fedpsyau_model.metrics import uf1
 from fedpsyau_model.model_state import load_state_arrays, state_arrays
 from fedpsyau_model.network import AuGatDsi, build_network
+from fedpsyau_model.precision import as_trained_sent
 from fedpsyau_model.schedules import Epoch, epochs_of_round
 from fedpsyau_model.settings import DEFAULT_THETA, FederationSettings, agreement_hash
 from fedpsyau_model.travelling import head_names, travelling_names
@@ -98,6 +99,7 @@ class Site:
         self._own_priors = belongings.priors
         self._device = torch.device(settings.device)
         self._run: _Run | None = None
+        self._read: tuple[bytes, Tensors, Tensors] | None = None
 
     @classmethod
     @contextmanager
@@ -162,6 +164,7 @@ class Site:
         Raises what `require` raises, and TrainingDivergedError if the loss is not finite.
         """
         run, received, others = self._opened(order, model)
+        self._read = None
         started = time.monotonic()
         procedure = PROCEDURES[run.settings.strategy.name]
         work = self._begin(run, order, received)
@@ -202,7 +205,8 @@ class Site:
             theta=theta,
             train_seconds=seconds,
         )
-        return report, pack_tensors({name: outcome.sent[name] for name in work.received})
+        trained = {name: outcome.sent[name] for name in received}
+        return report, self._packed(run, order.round, trained, received)
 
     def leave_run(self) -> None:
         """Let go of the run that was joined, which is over, and of what was carried through it."""
@@ -226,8 +230,10 @@ class Site:
                 "The server sent an order of a run that this site has not joined. It is greeted "
                 "anew when the server sees it again."
             )
-        with_others = run.settings.strategy.chooses_theta
-        return run, *run.travels.read(model, with_others=with_others)
+        if self._read is None or self._read[0] is not model:  # else `require` has just read it
+            with_others = run.settings.strategy.chooses_theta
+            self._read = (model, *run.travels.read(model, with_others=with_others))
+        return run, *self._read[1:]
 
     def _begin(self, run: _Run, order: TrainingOrder, received: Tensors) -> LocalWork:
         """What the round's procedure works with."""
@@ -256,7 +262,8 @@ class Site:
             network = build_network(settings.network, settings.seed, priors).to(self._device)
             state = state_arrays(network)
             travels = ExpectedModel.of(
-                {name: state[name] for name in travelling_names(network, settings.strategy)}
+                {name: state[name] for name in travelling_names(network, settings.strategy)},
+                settings.exchange.precision,
             )
             self._run = _Run(
                 run_id=run_id,
@@ -273,6 +280,15 @@ class Site:
                 ),
             )
         return self._run
+
+    def _packed(self, run: _Run, round_number: int, trained: Tensors, received: Tensors) -> bytes:
+        """Pack what is sent in the precision agreed on; keep what that takes from it."""
+        precision = run.settings.exchange.precision
+        residual = self.state.residual(run.run_id, round_number)
+        encoded = as_trained_sent(trained, precision, received, residual)
+        if encoded.residual:
+            self.state.keep_residual(run.run_id, round_number, encoded.residual)
+        return pack_tensors(encoded.tensors)
 
     def _keep(
         self, run: _Run, round_number: int, trained: Tensors, epoch: Epoch, logits: np.ndarray

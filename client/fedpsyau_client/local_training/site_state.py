@@ -5,6 +5,8 @@ STATE/PARTITION/personal.safetensors   this site's model, whole, after its last 
 STATE/PARTITION/personal.json          where that model comes from, and its hash
 STATE/PARTITION/carried/RUN/0007.safetensors
                                        what the strategy carries over to the next round
+STATE/PARTITION/carried/RUN/residual/0007.safetensors
+                                       what rounding took from the model that was sent then
 STATE/PARTITION/audit/                 the log of every message in and out
 STATE/PARTITION/proposed.json          what the server proposed when it last greeted this site
 STATE/PARTITION/client.log, lock       Flower's log; who is using this folder
@@ -113,15 +115,7 @@ class SiteState:
         The state before this round stays, too: a server that dies in a round asks for it again.
         What an abandoned continuation of the run has left goes.
         """
-        folder = self._carried_folder(run_id)
-        with self._writing():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / f"{round_number:04d}.safetensors", pack_tensors(tensors))
-        rounds = _rounds_in(folder)
-        kept = {round_number, *[number for number in rounds if number < round_number][-1:]}
-        for number, path in rounds.items():
-            if number not in kept:
-                path.unlink()
+        self._keep_for_run(self._carried_folder(run_id), round_number, tensors)
 
     def carried(self, run_id: str, before_round: int) -> Tensors | None:
         """What the last round before this one kept, or None if this site has nothing of the run.
@@ -130,15 +124,29 @@ class SiteState:
         """
         rounds = _rounds_in(self._carried_folder(run_id))
         earlier = [path for number, path in rounds.items() if number < before_round]
-        if not earlier:
-            return None
-        try:
-            return unpack_tensors(earlier[-1].read_bytes())
-        except (OSError, MalformedMessageError) as error:
-            raise DataDamagedError(
-                f"The site's own state {earlier[-1]} cannot be read: {error} Restore it from a "
-                "copy, or delete it to go on from the model that the server sends."
-            ) from None
+        return _own_tensors(earlier[-1]) if earlier else None
+
+    def keep_residual(self, run_id: str, round_number: int, tensors: Tensors) -> None:
+        """Keep what rounding took from the model sent in a round, as `carry` does."""
+        self._keep_for_run(self._residual_folder(run_id), round_number, tensors)
+
+    def residual(self, run_id: str, round_number: int) -> Tensors:
+        """What rounding took in the round before this one; nothing if the site was not in it.
+
+        Raises DataDamagedError if the file is no longer what was written.
+        """
+        path = _rounds_in(self._residual_folder(run_id)).get(round_number - 1)
+        return _own_tensors(path) if path else {}
+
+    def _keep_for_run(self, folder: Path, round_number: int, tensors: Tensors) -> None:
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / f"{round_number:04d}.safetensors", pack_tensors(tensors))
+        rounds = _rounds_in(folder)
+        kept = {round_number, *[number for number in rounds if number < round_number][-1:]}
+        for number, path in rounds.items():
+            if number not in kept:
+                path.unlink()
 
     def forget(self, run_id: str) -> None:
         """Delete what was carried from round to round of a run that is over."""
@@ -181,6 +189,9 @@ class SiteState:
         # The server chose the run's name: it must not become a path.
         return self._folder / "carried" / hashlib.sha256(run_id.encode()).hexdigest()[:16]
 
+    def _residual_folder(self, run_id: str) -> Path:
+        return self._carried_folder(run_id) / "residual"
+
     def _read_instance(self) -> str:
         path = self._folder / "instance"
         if not path.exists():
@@ -208,6 +219,16 @@ class SiteState:
 
     def __exit__(self, *_: object) -> None:
         self._lock.close()
+
+
+def _own_tensors(path: Path) -> Tensors:
+    try:
+        return unpack_tensors(path.read_bytes())
+    except (OSError, MalformedMessageError) as error:
+        raise DataDamagedError(
+            f"The site's own state {path} cannot be read: {error} Restore it from a copy, or "
+            "delete it to go on from the model that the server sends."
+        ) from None
 
 
 def _rounds_in(folder: Path) -> dict[int, Path]:

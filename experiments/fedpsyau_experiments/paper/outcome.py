@@ -30,7 +30,15 @@ from fedpsyau_model.metrics import (
     uf1_of_each,
 )
 
-__all__ = ["SCORES", "BlockOutcome", "Difference", "Outcome", "SettingOutcome", "summarise"]
+__all__ = [
+    "SCORES",
+    "BlockOutcome",
+    "Difference",
+    "Outcome",
+    "SettingOutcome",
+    "counts_of_seeds",
+    "summarise",
+]
 
 #: Scores that are tested, by name.
 SCORES: dict[str, Callable[[npt.ArrayLike], Scores]] = {"UF1": uf1_of_each, "UAR": uar_of_each}
@@ -130,10 +138,9 @@ def _block(
 ) -> tuple[BlockOutcome, list[Difference]]:
     subjects = sorted({subject for each in results for subject in each.tested.subject})
     measured = {
-        setting.name: _measured(
-            [each.tested for each in results if each.setting == setting.name], subjects
-        )
+        setting.name: _Measured(tested, counts_of_seeds(tested, subjects))
         for setting in plan.compared
+        for tested in [tuple(each.tested for each in results if each.setting == setting.name)]
     }
     reference = plan.catalogued.reference
     _require_same_clips(measured, reference)
@@ -151,7 +158,8 @@ def _block(
     return outcome, _compared(outcome, measured, reference, drawn)
 
 
-def _measured(tested: Sequence[SubjectCounts], subjects: Sequence[str]) -> _Measured:
+def counts_of_seeds(tested: Sequence[SubjectCounts], subjects: Sequence[str]) -> tuple[Counts, ...]:
+    """Counts of every seed over all of `subjects`, (S, C, C); 0 for a subject that it left out."""
     place = {subject: number for number, subject in enumerate(subjects)}
     counts = []
     for each in tested:
@@ -159,7 +167,7 @@ def _measured(tested: Sequence[SubjectCounts], subjects: Sequence[str]) -> _Meas
         total = np.zeros((len(subjects), *confusion.shape[1:]), dtype=np.int64)
         np.add.at(total, [place[subject] for subject in each.subject], confusion)
         counts.append(total)
-    return _Measured(tuple(tested), tuple(counts))
+    return tuple(counts)
 
 
 def _require_same_clips(measured: dict[str, _Measured], reference: str) -> None:
