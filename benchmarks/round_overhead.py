@@ -14,6 +14,7 @@ left out. With real training, the overhead is what a round takes beyond the slow
 (evaluation included), by the site's own clock.
 
     python -m benchmarks.round_overhead
+    python -m benchmarks.round_overhead --flame-graph docs/pictures/round.svg
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import os
 import statistics
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._flame_graph import flame_graph, sampled, sampling, stacks_of, table
 from benchmarks._stock_flower import stock_rounds
 from fedpsyau_client.store.feature_store import ClipTable, write_feature_store
 from fedpsyau_client.synthetic.twin import write_twin
@@ -62,6 +64,8 @@ class Round:
     """One round of our own federation."""
 
     seconds: float
+    end: float
+    """Seconds since the epoch."""
     training: float
     """Seconds of the slowest site, by its own clock."""
     phases: dict[str, float]
@@ -70,24 +74,28 @@ class Round:
 def main() -> None:
     """Print what is compared, then the figures."""
     arguments = _arguments()
+    sites = DEFAULT_SITES[: arguments.sites]
     shapes = model_shapes()
     size = 4 * sum(_count(shape) for shape in shapes)
     print(
-        f"compared: a stock Flower app and this project, each with {arguments.sites} sites, "
+        f"compared: a stock Flower app and this project, each with {len(sites)} sites, "
         f"{size / 1e6:.1f} MB float32 in {len(shapes)} arrays, TLS and keys, {os.cpu_count()} cores"
     )
     figures = {}
     with tempfile.TemporaryDirectory(prefix="fedpsyau-round-") as name:
         folder = Path(name)
-        kit = provision(folder / "kit", DEFAULT_SITES[: arguments.sites])
-        write_few_clips(folder / "small", DEFAULT_SITES[: arguments.sites])
+        kit = provision(folder / "kit", sites)
+        write_few_clips(folder / "small", sites)
+        if arguments.flame_graph:
+            _draw(arguments.flame_graph, folder, kit, arguments.rounds, 2 * size * len(sites))
+            return
         if "stock" in arguments.parts:
             stock = stock_rounds(
                 folder / "stock", kit, _private_keys(kit, folder), shapes, arguments.rounds
             )
             _print_rounds("stock Flower app", stock)
         if "own" in arguments.parts:
-            own = own_rounds(folder / "own", kit, folder / "small", _ONE_STEP, arguments.rounds)
+            own = own_rounds(folder / "own", kit, folder / "small", ONE_STEP, arguments.rounds)
             _print_own("one step of a few clips", own)
             figures["round_overhead_seconds"] = f"{_median(own):.2f}"
         if {"stock", "own"} <= {*arguments.parts}:
@@ -96,7 +104,7 @@ def main() -> None:
             figures["round_overhead_ratio_half"] = "not available"
             if "exchange" in FederationSettings.model_fields:
                 half = own_rounds(
-                    folder / "half", kit, folder / "small", _ONE_STEP + _HALF, arguments.rounds
+                    folder / "half", kit, folder / "small", ONE_STEP + _HALF, arguments.rounds
                 )
                 _print_own("half precision", half)
                 if "stock" in arguments.parts:
@@ -114,7 +122,7 @@ def main() -> None:
         print(f"{figure}: {value}")
 
 
-_ONE_STEP = "[training]\nepochs = 1\nbatch-size = 4096\n"
+ONE_STEP = "[training]\nepochs = 1\nbatch-size = 4096\n"
 _HALF = '[exchange]\nprecision = "half"\n'
 
 
@@ -176,14 +184,25 @@ def _private_keys(kit: ServerKit, folder: Path) -> dict[str, Path]:
     return {each.name: each / SITE_KEY for each in sorted((folder / "unpacked").iterdir())}
 
 
-def own_rounds(folder: Path, kit: ServerKit, data: Path, config: str, rounds: int) -> list[Round]:
-    """Run a federation; returns all rounds but the first."""
+def own_rounds(
+    folder: Path,
+    kit: ServerKit,
+    data: Path,
+    config: str,
+    rounds: int,
+    variables: Mapping[str, str] | None = None,
+) -> list[Round]:
+    """Run a federation; returns all rounds but the first.
+
+    variables: of the environment of all processes, beside or instead of this one's.
+    """
     folder.mkdir()
     (folder / "federation.toml").write_text(f"{config}\n[rounds]\nrounds = {rounds}\n")
     address = f"127.0.0.1:{free_port()}"
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("FEDPSYAU_")
-    } | {"OMP_NUM_THREADS": "1"}
+    }
+    environment |= {"OMP_NUM_THREADS": "1"} | dict(variables or {})
     with ExitStack() as stack:
 
         def start(name: str, *command: object) -> ChildProcess:
@@ -220,6 +239,7 @@ def _rounds(run: Path) -> list[Round]:
     return [
         Round(
             seconds=event["time"] - before["time"],
+            end=event["time"],
             training=max(site["train_seconds"] for site in record["sites"].values()),
             phases=event["phases"],
         )
@@ -244,6 +264,26 @@ def _print_own(what: str, rounds: Sequence[Round]) -> None:
         )
 
 
+def _draw(picture: Path, folder: Path, kit: ServerKit, rounds: int, size: int) -> None:
+    """Draw the last round, with a sampling thread in every process, and print where it went.
+
+    size: bytes that travel in a round.
+    """
+    samples = folder / "samples"
+    samples.mkdir()
+    data = folder / "small"
+    last = own_rounds(folder / "sampled", kit, data, ONE_STEP, rounds, sampling(samples))[-1]
+    found = sampled(samples, last.end - last.seconds, last.end)
+    site, *others = sorted(each.name for each in data.iterdir())
+    count = 1 + len(others)
+    print(table(found, last.seconds, size / 1e6, 2 * count))
+    title = (
+        f"One round of {count} sites, {last.seconds:.1f} s: processor seconds of the server's "
+        f"processes and of the site {site}"
+    )
+    picture.write_text(flame_graph(stacks_of(found, site), title))
+
+
 PARTS = ("stock", "own", "half", "training")
 
 
@@ -252,6 +292,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=4, help="rounds, with the first")
     parser.add_argument("--sites", type=int, default=len(DEFAULT_SITES), help="the first so many")
     parser.add_argument("--scale", type=float, default=1.0, help="of the twin, with training")
+    parser.add_argument("--flame-graph", type=Path, help="draw a round into this SVG instead")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     return parser.parse_args()
 
