@@ -25,7 +25,7 @@ import os
 import statistics
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -55,6 +55,13 @@ from fedpsyau_server.kits.server_kit import ServerKit
 #: Clips and subjects of every site where nothing is to be trained.
 FEW_CLIPS, FEW_SUBJECTS = 8, 4
 
+#: Settings of the server: one step of all clips; models in half precision.
+ONE_STEP = "[training]\nepochs = 1\nbatch-size = 4096\n"
+HALF = '[exchange]\nprecision = "half"\n'
+
+#: What stands in a figure's place when a part of it was not run.
+NOT_AVAILABLE = "not available"
+
 #: After this many seconds something is broken.
 PATIENCE = 900.0
 
@@ -81,7 +88,6 @@ def main() -> None:
         f"compared: a stock Flower app and this project, each with {len(sites)} sites, "
         f"{size / 1e6:.1f} MB float32 in {len(shapes)} arrays, TLS and keys, {os.cpu_count()} cores"
     )
-    figures = {}
     with tempfile.TemporaryDirectory(prefix="fedpsyau-round-") as name:
         folder = Path(name)
         kit = provision(folder / "kit", sites)
@@ -89,41 +95,51 @@ def main() -> None:
         if arguments.flame_graph:
             _draw(arguments.flame_graph, folder, kit, arguments.rounds, 2 * size * len(sites))
             return
-        if "stock" in arguments.parts:
-            stock = stock_rounds(
-                folder / "stock", kit, _private_keys(kit, folder), shapes, arguments.rounds
-            )
-            _print_rounds("stock Flower app", stock)
-        if "own" in arguments.parts:
-            own = own_rounds(folder / "own", kit, folder / "small", ONE_STEP, arguments.rounds)
-            _print_own("one step of a few clips", own)
-            figures["round_overhead_seconds"] = f"{_median(own):.2f}"
-        if {"stock", "own"} <= {*arguments.parts}:
-            figures["round_overhead_ratio"] = f"{_median(own) / statistics.median(stock):.3f}"
-        if "half" in arguments.parts:
-            figures["round_overhead_ratio_half"] = "not available"
-            if "exchange" in FederationSettings.model_fields:
-                half = own_rounds(
-                    folder / "half", kit, folder / "small", ONE_STEP + _HALF, arguments.rounds
-                )
-                _print_own("half precision", half)
-                if "stock" in arguments.parts:
-                    figures["round_overhead_ratio_half"] = (
-                        f"{_median(half) / statistics.median(stock):.3f}"
-                    )
-        if "training" in arguments.parts:
-            write_twin(folder / "real", scale=arguments.scale)
-            trained = own_rounds(folder / "trained", kit, folder / "real", "", 2)
-            _print_own("training as by default", trained)
-            figures["round_over_training"] = (
-                f"{statistics.median(each.seconds / each.training for each in trained) - 1:.3f}"
-            )
-    for figure, value in figures.items():
-        print(f"{figure}: {value}")
+        seconds = _seconds(folder, kit, shapes, arguments.rounds, arguments.parts)
+        over = _over_training(folder, kit, arguments.scale) if "training" in arguments.parts else ""
+    for figure, part in (
+        ("round_overhead_ratio", "own"),
+        ("round_overhead_ratio_half", "half"),
+    ):
+        known = {"stock", part} <= seconds.keys()
+        ratio = f"{seconds[part] / seconds['stock']:.3f}" if known else NOT_AVAILABLE
+        print(f"{figure}: {ratio}")
+    own = f"{seconds['own']:.2f}" if "own" in seconds else NOT_AVAILABLE
+    print(f"round_overhead_seconds: {own}")
+    print(f"round_over_training: {over or NOT_AVAILABLE}")
 
 
-ONE_STEP = "[training]\nepochs = 1\nbatch-size = 4096\n"
-_HALF = '[exchange]\nprecision = "half"\n'
+def _seconds(
+    folder: Path,
+    kit: ServerKit,
+    shapes: Sequence[tuple[int, ...]],
+    rounds: int,
+    parts: Collection[str],
+) -> dict[str, float]:
+    """Seconds of the median round of those parts that are asked for and there are."""
+    seconds = {}
+    if "stock" in parts:
+        keys = _private_keys(kit, folder)
+        stock = stock_rounds(folder / "stock", kit, keys, shapes, rounds)
+        _print_rounds("stock Flower app", stock)
+        seconds["stock"] = statistics.median(stock)
+    configs = {"own": ONE_STEP}
+    if "exchange" in FederationSettings.model_fields:
+        configs["half"] = ONE_STEP + HALF
+    for part, config in configs.items():
+        if part not in parts:
+            continue
+        found = own_rounds(folder / part, kit, folder / "small", config, rounds)
+        _print_own("one step of a few clips" + (", half precision" * (part == "half")), found)
+        seconds[part] = statistics.median(each.seconds for each in found)
+    return seconds
+
+
+def _over_training(folder: Path, kit: ServerKit, scale: float) -> str:
+    write_twin(folder / "twin", scale=scale)
+    found = own_rounds(folder / "trained", kit, folder / "twin", "", 2)
+    _print_own("training as by default", found)
+    return f"{statistics.median(each.seconds / each.training for each in found) - 1:.3f}"
 
 
 def model_shapes() -> list[tuple[int, ...]]:
@@ -247,10 +263,6 @@ def _rounds(run: Path) -> list[Round]:
     ]
 
 
-def _median(rounds: Sequence[Round]) -> float:
-    return statistics.median(each.seconds for each in rounds)
-
-
 def _print_rounds(what: str, seconds: Sequence[float]) -> None:
     print(f"{what}: {', '.join(f'{each:.2f}' for each in seconds)} s a round", flush=True)
 
@@ -289,7 +301,7 @@ PARTS = ("stock", "own", "half", "training")
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=4, help="rounds, with the first")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, with the first")
     parser.add_argument("--sites", type=int, default=len(DEFAULT_SITES), help="the first so many")
     parser.add_argument("--scale", type=float, default=1.0, help="of the twin, with training")
     parser.add_argument("--flame-graph", type=Path, help="draw a round into this SVG instead")
