@@ -14,6 +14,7 @@ left out. With real training, the overhead is what a round takes beyond the slow
 (evaluation included), by the site's own clock.
 
     python -m benchmarks.round_overhead
+    python -m benchmarks.round_overhead --flame-graph docs/pictures/round.svg
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import os
 import statistics
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._flame_graph import flame_graph, sampled, sampling, stacks_of, table
 from benchmarks._stock_flower import stock_rounds
 from fedpsyau_client.store.feature_store import ClipTable, write_feature_store
 from fedpsyau_client.synthetic.twin import write_twin
@@ -53,6 +55,13 @@ from fedpsyau_server.kits.server_kit import ServerKit
 #: Clips and subjects of every site where nothing is to be trained.
 FEW_CLIPS, FEW_SUBJECTS = 8, 4
 
+#: Settings of the server: one step of all clips; models in half precision.
+ONE_STEP = "[training]\nepochs = 1\nbatch-size = 4096\n"
+HALF = '[exchange]\nprecision = "half"\n'
+
+#: What stands in a figure's place when a part of it was not run.
+NOT_AVAILABLE = "not available"
+
 #: After this many seconds something is broken.
 PATIENCE = 900.0
 
@@ -62,6 +71,8 @@ class Round:
     """One round of our own federation."""
 
     seconds: float
+    end: float
+    """Seconds since the epoch."""
     training: float
     """Seconds of the slowest site, by its own clock."""
     phases: dict[str, float]
@@ -70,52 +81,65 @@ class Round:
 def main() -> None:
     """Print what is compared, then the figures."""
     arguments = _arguments()
+    sites = DEFAULT_SITES[: arguments.sites]
     shapes = model_shapes()
     size = 4 * sum(_count(shape) for shape in shapes)
     print(
-        f"compared: a stock Flower app and this project, each with {arguments.sites} sites, "
+        f"compared: a stock Flower app and this project, each with {len(sites)} sites, "
         f"{size / 1e6:.1f} MB float32 in {len(shapes)} arrays, TLS and keys, {os.cpu_count()} cores"
     )
-    figures = {}
     with tempfile.TemporaryDirectory(prefix="fedpsyau-round-") as name:
         folder = Path(name)
-        kit = provision(folder / "kit", DEFAULT_SITES[: arguments.sites])
-        write_few_clips(folder / "small", DEFAULT_SITES[: arguments.sites])
-        if "stock" in arguments.parts:
-            stock = stock_rounds(
-                folder / "stock", kit, _private_keys(kit, folder), shapes, arguments.rounds
-            )
-            _print_rounds("stock Flower app", stock)
-        if "own" in arguments.parts:
-            own = own_rounds(folder / "own", kit, folder / "small", _ONE_STEP, arguments.rounds)
-            _print_own("one step of a few clips", own)
-            figures["round_overhead_seconds"] = f"{_median(own):.2f}"
-        if {"stock", "own"} <= {*arguments.parts}:
-            figures["round_overhead_ratio"] = f"{_median(own) / statistics.median(stock):.3f}"
-        if "half" in arguments.parts:
-            figures["round_overhead_ratio_half"] = "not available"
-            if "exchange" in FederationSettings.model_fields:
-                half = own_rounds(
-                    folder / "half", kit, folder / "small", _ONE_STEP + _HALF, arguments.rounds
-                )
-                _print_own("half precision", half)
-                if "stock" in arguments.parts:
-                    figures["round_overhead_ratio_half"] = (
-                        f"{_median(half) / statistics.median(stock):.3f}"
-                    )
-        if "training" in arguments.parts:
-            write_twin(folder / "real", scale=arguments.scale)
-            trained = own_rounds(folder / "trained", kit, folder / "real", "", 2)
-            _print_own("training as by default", trained)
-            figures["round_over_training"] = (
-                f"{statistics.median(each.seconds / each.training for each in trained) - 1:.3f}"
-            )
-    for figure, value in figures.items():
-        print(f"{figure}: {value}")
+        kit = provision(folder / "kit", sites)
+        write_few_clips(folder / "small", sites)
+        if arguments.flame_graph:
+            _draw(arguments.flame_graph, folder, kit, arguments.rounds, 2 * size * len(sites))
+            return
+        seconds = _seconds(folder, kit, shapes, arguments.rounds, arguments.parts)
+        over = _over_training(folder, kit, arguments.scale) if "training" in arguments.parts else ""
+    for figure, part in (
+        ("round_overhead_ratio", "own"),
+        ("round_overhead_ratio_half", "half"),
+    ):
+        known = {"stock", part} <= seconds.keys()
+        ratio = f"{seconds[part] / seconds['stock']:.3f}" if known else NOT_AVAILABLE
+        print(f"{figure}: {ratio}")
+    own = f"{seconds['own']:.2f}" if "own" in seconds else NOT_AVAILABLE
+    print(f"round_overhead_seconds: {own}")
+    print(f"round_over_training: {over or NOT_AVAILABLE}")
 
 
-_ONE_STEP = "[training]\nepochs = 1\nbatch-size = 4096\n"
-_HALF = '[exchange]\nprecision = "half"\n'
+def _seconds(
+    folder: Path,
+    kit: ServerKit,
+    shapes: Sequence[tuple[int, ...]],
+    rounds: int,
+    parts: Collection[str],
+) -> dict[str, float]:
+    """Seconds of the median round of those parts that are asked for and there are."""
+    seconds = {}
+    if "stock" in parts:
+        keys = _private_keys(kit, folder)
+        stock = stock_rounds(folder / "stock", kit, keys, shapes, rounds)
+        _print_rounds("stock Flower app", stock)
+        seconds["stock"] = statistics.median(stock)
+    configs = {"own": ONE_STEP}
+    if "exchange" in FederationSettings.model_fields:
+        configs["half"] = ONE_STEP + HALF
+    for part, config in configs.items():
+        if part not in parts:
+            continue
+        found = own_rounds(folder / part, kit, folder / "small", config, rounds)
+        _print_own("one step of a few clips" + (", half precision" * (part == "half")), found)
+        seconds[part] = statistics.median(each.seconds for each in found)
+    return seconds
+
+
+def _over_training(folder: Path, kit: ServerKit, scale: float) -> str:
+    write_twin(folder / "twin", scale=scale)
+    found = own_rounds(folder / "trained", kit, folder / "twin", "", 2)
+    _print_own("training as by default", found)
+    return f"{statistics.median(each.seconds / each.training for each in found) - 1:.3f}"
 
 
 def model_shapes() -> list[tuple[int, ...]]:
@@ -176,14 +200,25 @@ def _private_keys(kit: ServerKit, folder: Path) -> dict[str, Path]:
     return {each.name: each / SITE_KEY for each in sorted((folder / "unpacked").iterdir())}
 
 
-def own_rounds(folder: Path, kit: ServerKit, data: Path, config: str, rounds: int) -> list[Round]:
-    """Run a federation; returns all rounds but the first."""
+def own_rounds(
+    folder: Path,
+    kit: ServerKit,
+    data: Path,
+    config: str,
+    rounds: int,
+    variables: Mapping[str, str] | None = None,
+) -> list[Round]:
+    """Run a federation; returns all rounds but the first.
+
+    variables: of the environment of all processes, beside or instead of this one's.
+    """
     folder.mkdir()
     (folder / "federation.toml").write_text(f"{config}\n[rounds]\nrounds = {rounds}\n")
     address = f"127.0.0.1:{free_port()}"
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("FEDPSYAU_")
-    } | {"OMP_NUM_THREADS": "1"}
+    }
+    environment |= {"OMP_NUM_THREADS": "1"} | dict(variables or {})
     with ExitStack() as stack:
 
         def start(name: str, *command: object) -> ChildProcess:
@@ -220,15 +255,12 @@ def _rounds(run: Path) -> list[Round]:
     return [
         Round(
             seconds=event["time"] - before["time"],
+            end=event["time"],
             training=max(site["train_seconds"] for site in record["sites"].values()),
             phases=event["phases"],
         )
         for (before, event), record in zip(pairwise(done), records[1:], strict=True)
     ]
-
-
-def _median(rounds: Sequence[Round]) -> float:
-    return statistics.median(each.seconds for each in rounds)
 
 
 def _print_rounds(what: str, seconds: Sequence[float]) -> None:
@@ -244,14 +276,35 @@ def _print_own(what: str, rounds: Sequence[Round]) -> None:
         )
 
 
+def _draw(picture: Path, folder: Path, kit: ServerKit, rounds: int, size: int) -> None:
+    """Draw the last round, with a sampling thread in every process, and print where it went.
+
+    size: bytes that travel in a round.
+    """
+    samples = folder / "samples"
+    samples.mkdir()
+    data = folder / "small"
+    last = own_rounds(folder / "sampled", kit, data, ONE_STEP, rounds, sampling(samples))[-1]
+    found = sampled(samples, last.end - last.seconds, last.end)
+    site, *others = sorted(each.name for each in data.iterdir())
+    count = 1 + len(others)
+    print(table(found, last.seconds, size / 1e6, 2 * count))
+    title = (
+        f"One round of {count} sites, {last.seconds:.1f} s: processor seconds of the server's "
+        f"processes and of the site {site}"
+    )
+    picture.write_text(flame_graph(stacks_of(found, site), title))
+
+
 PARTS = ("stock", "own", "half", "training")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=4, help="rounds, with the first")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, with the first")
     parser.add_argument("--sites", type=int, default=len(DEFAULT_SITES), help="the first so many")
     parser.add_argument("--scale", type=float, default=1.0, help="of the twin, with training")
+    parser.add_argument("--flame-graph", type=Path, help="draw a round into this SVG instead")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     return parser.parse_args()
 

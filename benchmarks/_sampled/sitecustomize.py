@@ -3,8 +3,8 @@
 Python imports a module of this name at its start. If `STACK_SAMPLES` names a folder, a thread
 looks every few milliseconds at the stacks of all others, and gives each the CPU time that its
 thread has used since the last look. What no Python thread has used is that of native threads,
-like those of gRPC. Every half second a line of JSON is appended to ``PID.jsonl``: time, process,
-and CPU seconds by stack, outermost function first.
+like those of gRPC. Every half second a line of JSON is appended to ``PID.jsonl``: time, the process
+and its parent, and CPU seconds by stack, outermost function first.
 """
 
 from __future__ import annotations
@@ -30,15 +30,6 @@ def _stack(frame: FrameType | None) -> str:
         names.append(f"{module}.{code.co_qualname}")
         frame = frame.f_back
     return ";".join(reversed(names))
-
-
-def _process() -> str:
-    words = Path("/proc/self/cmdline").read_bytes().decode(errors="replace").split("\0")
-    for word in words:
-        name = word.rpartition("/")[2]
-        if name.startswith(("flower-", "flwr", "fedpsyau", "python -m")) and name[-3:] != ".py":
-            return name
-    return " ".join(words[:3])
 
 
 def _sample(folder: Path) -> None:
@@ -69,7 +60,14 @@ def _sample(folder: Path) -> None:
             whole, overhead = now, mine
             if native > 0:
                 spent["native threads"] += native
-            line = {"time": time.time(), "process": _process(), "stacks": dict(spent)}
+            command = Path("/proc/self/cmdline").read_bytes().decode(errors="replace").split("\0")
+            line = {
+                "time": time.time(),
+                "pid": os.getpid(),
+                "parent": os.getppid(),
+                "command": " ".join(command),
+                "stacks": dict(spent),
+            }
             with file.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
             spent.clear()

@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from flwr.proto.control_pb2 import ListRunsRequest
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from fedpsyau_model.addresses import split_address
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
@@ -53,6 +56,8 @@ class SuperLink:
     home: Path
     control: str
     """HOST:PORT of the control interface, on loopback."""
+    authority: bytes | None
+    """The certificate that it has to be trusted by; None without TLS."""
 
     def submit(self) -> int:
         """Start the run of the code-free bundle; returns Flower's number of the run."""
@@ -69,10 +74,24 @@ class SuperLink:
             ) from None
 
     def status(self, run_id: int) -> str:
-        """Flower's status of a run, like ``running`` or ``finished:completed``."""
-        answer = self._flwr("list", _CONNECTION, "--run-id", str(run_id))
-        runs = answer.get("runs") or [{}]
-        return str(runs[0].get("status", "unknown"))
+        """Flower's status of a run, like ``running`` or ``finished:completed``.
+
+        Asked from here: `flwr list` is a process that takes a second of a processor to start.
+        """
+        client = ControlHttpClient.from_server_address(
+            server_address=self.control,
+            insecure=self.authority is None,
+            root_certificates=self.authority,
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="fedpsyau-server")],
+        )
+        try:
+            status = client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id].status
+        except httpx.HTTPError as error:
+            log.debug("Flower does not say how the run is: %s", error)
+            return "unknown"
+        finally:
+            client.close()
+        return ":".join(filter(None, (status.status, status.sub_status))) or "unknown"
 
     def _flwr(self, *arguments: str) -> dict[str, Any]:
         finished = subprocess.run(
@@ -130,7 +149,8 @@ def superlink(
         try:
             with ChildProcess(command, run_folder / "superlink.log", environment) as process:
                 _wait_until_healthy(process, control, kit)
-                yield SuperLink(process, environment, home, control)
+                authority = kit.authority.read_bytes() if kit else None
+                yield SuperLink(process, environment, home, control, authority)
         finally:
             kill_those_with("FLWR_HOME", str(home))  # a SuperLink that died left its helpers behind
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.common.constant import SubStatus
+from flwr.proto.control_pb2 import ListRunsRequest, ListRunsResponse
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
 from flwr.proto.node_pb2 import NodeInfo
+from flwr.proto.run_pb2 import RunStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, AcquireTaskResponse
 from flwr.server.superlink.fleet.message_handler.message_handler import (
     InvalidHeartbeatIntervalError,
@@ -69,9 +71,10 @@ def test_task_functions() -> None:
         'message.metadata.__dict__["_message_id"] = object_tree.object_id',
     ):
         assert used.count(words) == 1
-    assert {"return_type", "max_concurrent_pulls", "initial_backoff", "backoff_cap"} <= {
-        *parameters(pull_and_inflate_object_from_tree)
-    }
+    assert {
+        *("return_type", "max_concurrent_pulls", "max_tries_per_object"),
+        *("initial_backoff", "backoff_cap"),
+    } <= {*parameters(pull_and_inflate_object_from_tree)}
     for make in (make_pull_object_fn_protobuf, make_confirm_message_received_fn_protobuf):
         assert parameters(make)[1:] == ["node", "run_id"]
     assert {field.name for field in dataclasses.fields(Fab)} >= {"hash_str", "content"}
@@ -145,8 +148,12 @@ def test_control_client() -> None:
         ControlHttpClient.RegisterNode,
         ControlHttpClient.UnregisterNode,
         ControlHttpClient.ListNodes,
+        ControlHttpClient.ListRuns,
     ):
         assert parameters(call) == ["request"]
+    runs = ListRunsResponse()
+    runs.run_dict[7].status.CopyFrom(RunStatus(status="finished", sub_status="completed"))
+    assert ListRunsRequest(run_id=7).run_id in runs.run_dict
 
 
 @pytest.mark.usefixtures("task")

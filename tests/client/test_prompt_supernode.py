@@ -43,10 +43,10 @@ def test_the_longer_nothing_comes_the_longer_are_the_pauses() -> None:
     prompt.sleep(3)
     clock.now = 1000.0
     prompt.sleep(3)
-    assert slept == [0.1, 1.0, 3]  # a twentieth of 20 s; never more than Flower's own
+    assert slept == [0.25, 1.0, 3]  # a twentieth of 20 s; never more than Flower's own
     prompt.sleep(0.5)  # an answer is waited for
     prompt.sleep(3)
-    assert slept[3:] == [0.05, 0.1]
+    assert slept[3:] == [0.1, 0.25]
 
 
 def test_a_handler_waits_until_there_is_what_was_asked_for(
@@ -72,7 +72,8 @@ def test_what_it_replaces_is_there_to_be_replaced(monkeypatch: pytest.MonkeyPatc
     source = inspect.getsource(loop)
     assert sorted(re.findall(r"\btime\.(.+)", source)) == ["sleep(0.5)", "sleep(0.5)", "sleep(3)"]
     assert source.count("pull_objects(") == 1
-    assert {"initial_backoff", "backoff_cap"} <= inspect.signature(pull_objects).parameters.keys()
+    pauses = {"max_tries_per_object", "max_time", "initial_backoff", "backoff_cap"}
+    assert pauses <= inspect.signature(pull_objects).parameters.keys()
     for module, name in (
         *((loop, "time"), (loop, "pull_objects"), (interface, "create_app")),
         *((runtime_handlers, "acquire_task"), (runtime_handlers, "pull_object")),

@@ -57,6 +57,7 @@ class Grid:
     replies: dict[str, Answer] = field(default_factory=dict)
     unanswered: dict[str, Message] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
+    pushes: list[list[tuple[str, int]]] = field(default_factory=list)
 
     def get_nodes(self) -> list[SimpleNamespace]:
         return [
@@ -66,11 +67,14 @@ class Grid:
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         ids = []
+        together: list[tuple[str, int]] = []
+        self.pushes.append(together)
         for message in messages:
             number = f"message {len(self.sent)}"
             message.metadata.__dict__["_message_id"] = number
             kind, node = message.metadata.message_type, message.metadata.dst_node_id
             self.sent.append((kind, node))
+            together.append((kind, node))
             if kind == HELLO:
                 self.replies[number] = Answer(number, self.introduction(message, node))
             else:
@@ -127,6 +131,16 @@ def order(of_round: int = 1) -> Order:
         TrainingOrder(run_id="run", round=of_round, rounds=2, sites=2, all_clips=20),
         lambda: b"model",
     )
+
+
+def test_orders_go_one_by_one_so_that_no_site_waits_for_the_models_of_others(
+    events: list[tuple[str, dict[str, Any]]],
+) -> None:
+    grid = Grid({1: "a", 2: "b"})
+    link = link_to(grid, events, keys=True)
+    link.wait_for_sites(2, 0.2)
+    list(link.exchange({"a": order(), "b": order()}, 0.05))
+    assert grid.pushes[-2:] == [[(TRAIN, 1)], [(TRAIN, 2)]]
 
 
 def test_a_key_that_belongs_to_another_name_is_dismissed(

@@ -41,11 +41,11 @@ FLOWERS_IDLE_PAUSE = 3.0
 
 #: Seconds between two questions for a message right after one was dealt with, and the share of the
 #: time without one that a pause is later.
-FIRST_PAUSE = 0.1
+FIRST_PAUSE = 0.25
 IDLE_SHARE = 0.05
 
 #: Seconds between two looks, in this process, for an answer or a part of one.
-ANSWER_PAUSE = 0.05
+ANSWER_PAUSE = 0.1
 
 #: Seconds for which a trainer is kept waiting; it has other things to look after, too.
 LONGEST_WAIT = 2.0
@@ -113,7 +113,10 @@ def main() -> None:
     loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
     loop.time = PromptClock()
     loop.pull_objects = partial(
-        pull_objects, initial_backoff=FIRST_PULL_PAUSE, backoff_cap=LAST_PULL_PAUSE
+        pull_objects,
+        max_tries_per_object=None,  # more of them fit into Flower's two hours
+        initial_backoff=FIRST_PULL_PAUSE,
+        backoff_cap=LAST_PULL_PAUSE,
     )
     handlers: Any = importlib.import_module("flwr.supernode.servicer.runtime.runtime_handlers")
     handlers.acquire_task = patient(handlers.acquire_task, _is_task)

@@ -176,6 +176,7 @@ def _pull(client: RuntimeHttpClient) -> tuple[Message, Context, bytes]:
         return_type=Message,
         # The SuperNode has none of a message's objects or all of them.
         max_concurrent_pulls=1,
+        max_tries_per_object=None,  # on a slow line that takes many, for at most Flower's two hours
         initial_backoff=_FIRST_PULL_PAUSE,
         backoff_cap=_LAST_PULL_PAUSE,
     )
