@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -59,6 +60,7 @@ def main() -> None:
     if arguments.fuse:
         print(json.dumps(_fuse_on_disk(arguments.fuse)))
         return
+    logging.getLogger("fedpsyau_server").setLevel(logging.ERROR)  # bad replies are to be expected
     fraction = _in_memory(arguments.repeat)
     seconds, peak = _on_disk(arguments.sites, arguments.folder, arguments.repeat)
     _messages(arguments.many, arguments.rounds)
