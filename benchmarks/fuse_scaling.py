@@ -96,7 +96,20 @@ def _in_memory(repeat: int) -> float:
             f"{copied / 1e9:.1f} GB/s, fusing {used / 1e9:.1f} GB/s "
             f"({1000 * fusing / len(models):.1f} ms a site)"
         )
+        _check(sources, fused)
     return shares[fusion_threads()]
+
+
+def _check(sources: list[np.ndarray], fused: list[np.ndarray]) -> None:
+    """AssertionError unless the first site's model has the bits of the formula in whole arrays."""
+    clips = [10 + k for k in range(len(sources))]
+    total = np.zeros(PARAMETERS)
+    for count, source in zip(clips, sources, strict=True):
+        total += count * source.astype(np.float64)
+    own = sources[0].astype(np.float64)
+    others = (total - clips[0] * own) / (sum(clips) - clips[0])
+    expected = (THETA * own + (1.0 - THETA) * others).astype(np.float32)
+    assert np.array_equal(fused[0], expected)
 
 
 def _fuse_into(

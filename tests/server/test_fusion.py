@@ -243,7 +243,9 @@ def test_nothing_to_fuse_is_refused() -> None:
 def in_whole(contributions: Mapping[str, Contribution]) -> dict[str, Model]:
     """Models on disk as another reader reads them."""
     files = {site: each.model for site, each in contributions.items()}
-    return {site: load_file(each.path) for site, each in files.items() if hasattr(each, "path")}
+    return {
+        site: load_file(each.path) for site, each in files.items() if isinstance(each, ModelFile)
+    }
 
 
 def tensor_by_tensor(
