@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,7 @@ def main() -> None:
     if arguments.fuse:
         print(json.dumps(_fuse_on_disk(arguments.fuse)))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the models are deleted, too
     logging.getLogger("fedpsyau_server").setLevel(logging.ERROR)  # bad replies are to be expected
     fraction = _in_memory(arguments.repeat)
     seconds, peak = _on_disk(arguments.sites, arguments.folder, arguments.repeat)
