@@ -67,11 +67,11 @@ def link_atomically(file: Path, path: Path) -> None:
     It is a copy on a file system without hard links. A file that is already at `path` is replaced.
     """
     partial = _partial(path)
-    partial.unlink(missing_ok=True)
     try:
         try:
             os.link(file, partial)
         except OSError:
+            partial.unlink(missing_ok=True)  # it may be a name of a file that must not change
             shutil.copyfile(file, partial)
         partial.replace(path)
     finally:  # two names of one file are not replaced by each other: the system leaves both

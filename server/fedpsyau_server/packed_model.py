@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from io import RawIOBase
+from io import BytesIO, RawIOBase
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -164,7 +164,10 @@ def parts(model: PackedModel) -> Iterator[memoryview]:
 
 def packed(model: PackedModel) -> bytes:
     """The whole packed model."""
-    return b"".join(parts(model))
+    whole = BytesIO()
+    for part in parts(model):  # copied one by one: a part is gone when the next one comes
+        whole.write(part)
+    return whole.getvalue()
 
 
 def unpacked(model: PackedModel) -> Tensors:

@@ -306,6 +306,9 @@ class RunFolder:
         """Delete what a killed server was writing: a run has one server."""
         for litter in self._litter():
             shutil.rmtree(litter, ignore_errors=True)
+        for link in (self.path / "models").glob(f".*{PARTIAL}"):
+            with suppress(OSError):
+                link.unlink()
 
     def _litter(self) -> list[Path]:
         return list(self._round_folder(0).parent.glob(f".*{PARTIAL}"))

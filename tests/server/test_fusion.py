@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from fedpsyau_server import fusion
 from fedpsyau_server.fusion import Contribution, Model, Theta, mixing_matrix
@@ -239,11 +240,19 @@ def test_nothing_to_fuse_is_refused() -> None:
 # Streams ------------------------------------------------------------------------------------------
 
 
+def in_whole(contributions: Mapping[str, Contribution]) -> dict[str, Model]:
+    """Models on disk as another reader reads them."""
+    files = {site: each.model for site, each in contributions.items()}
+    return {
+        site: load_file(each.path) for site, each in files.items() if isinstance(each, ModelFile)
+    }
+
+
 def tensor_by_tensor(
     contributions: Mapping[str, Contribution], theta: Mapping[str, float]
 ) -> dict[str, Model]:
     """P-FedProx in whole arrays, operation for operation as it was before models were streamed."""
-    models = {site: unpacked(each.model) for site, each in contributions.items()}
+    models = in_whole(contributions)
     clips = {site: each.clips for site, each in contributions.items()}
     fused: dict[str, Model] = {site: {} for site in models}
     for name, first in models[min(models)].items():
@@ -294,7 +303,7 @@ def test_streams_give_the_bits_of_whole_arrays_with_any_number_of_threads(
 def test_streams_give_the_bits_of_a_mean_of_whole_arrays(tmp_path: Path, threads: int) -> None:
     contributions = large_contributions(tmp_path)
     weights = fusion.fisher_weights(contributions)
-    models = {site: unpacked(each.model) for site, each in contributions.items()}
+    models = in_whole(contributions)
     expected = {}
     for name, first in models["site0"].items():
         total = np.zeros(first.shape)

@@ -206,8 +206,10 @@ def test_what_a_killed_server_was_writing_is_cleared_away(tmp_path: Path) -> Non
     litter = tmp_path / "run" / "rounds" / ".0001.4242.partial"
     litter.mkdir(parents=True)
     (litter / "half").write_bytes(b"x" * 100)
+    (tmp_path / "run" / "models" / ".a.safetensors.4242.partial").write_bytes(b"x")
     save(folder, 1)
     assert kept_rounds(tmp_path / "run") == [1]
+    assert len(list((tmp_path / "run" / "models").iterdir())) == len(SITES)
 
 
 # Crashes ------------------------------------------------------------------------------------------
