@@ -139,8 +139,9 @@ def _memory_growth(folder: Path) -> float:
     video = folder / "long.mp4"
     face = cv2.resize(_photograph(), SIZE, interpolation=cv2.INTER_AREA)
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"mp4v"), FPS, SIZE)
-    for frame in range(MINUTES * 60 * FPS):
-        writer.write(np.roll(face, frame % 3, axis=1))
+    frames = [np.roll(face, shift, axis=1) for shift in range(3)]
+    for number in range(MINUTES * 60 * FPS):
+        writer.write(frames[number % len(frames)])
     writer.release()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         peaks = pool.apply(_peaks, (video, folder / "long.npz"))

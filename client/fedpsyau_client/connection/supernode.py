@@ -65,6 +65,8 @@ class SuperNode:
 
     refused_seconds = 0.0
 
+    _tasks: TaskSource | None
+
     def __init__(
         self, partition: str, superlink: str, log_file: Path, kit: SiteKit | None = None
     ) -> None:
@@ -98,11 +100,24 @@ class SuperNode:
             self._log_file,
             flower_environment(home),
         )
-        self.tasks = _task_source(f"127.0.0.1:{port}", self._secret)
+        self._tasks = None
+        self._task_address = f"127.0.0.1:{port}"
         self._started = time.monotonic()
         self._log_read = self._log_file.stat().st_size
         self._log_end = b""
         self._told: set[bytes] = set()
+
+    @property
+    def tasks(self) -> TaskSource:
+        """Where the server's messages are taken from.
+
+        The first call loads Flower, which takes a second or two; the SuperNode does so meanwhile.
+        """
+        if self._tasks is None:
+            from fedpsyau_client.connection.supernode_tasks import TaskSource
+
+            self._tasks = TaskSource(self._task_address, self._secret)
+        return self._tasks
 
     def has_worked(self) -> None:
         """Let the next back-off start anew: a message came through this SuperNode."""
@@ -161,7 +176,8 @@ class SuperNode:
         self._told.update(each for each in (_TURNED_AWAY, *_DROPPED) if each in text)
 
     def _stop_process(self) -> None:
-        self.tasks.close()
+        if self._tasks is not None:
+            self._tasks.close()
         self._process.stop()
 
     def __enter__(self) -> Self:
@@ -170,13 +186,6 @@ class SuperNode:
     def __exit__(self, *_: object) -> None:
         self._stop_process()
         self._folder.cleanup()
-
-
-def _task_source(runtime_address: str, secret: bytes) -> TaskSource:
-    """Make the source of a SuperNode's tasks; loads Flower, while the SuperNode does so, too."""
-    from fedpsyau_client.connection.supernode_tasks import TaskSource
-
-    return TaskSource(runtime_address, secret)
 
 
 def _transport_flags(kit: SiteKit | None) -> list[str]:

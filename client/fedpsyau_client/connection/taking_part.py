@@ -119,7 +119,7 @@ def _take_part(
     kit: SiteKit | None,
 ) -> str:
     """Answer the server until it ends this site's part; returns the sentence to end with."""
-    # Not before: loading torch and Flower takes seconds, in which the SuperNode starts as well.
+    # Not before: loading torch takes seconds, in which the SuperNode starts as well.
     from fedpsyau_client.app import SiteApp
     from fedpsyau_client.local_training.site import Site
 
