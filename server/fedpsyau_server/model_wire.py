@@ -9,6 +9,7 @@ of the round before it, and so comes to the same bits.
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -49,7 +50,7 @@ class ModelWire:
     """Encodes what goes to the sites of a run, checks and decodes what comes back.
 
     What is kept of a model is written while it travels, and is on the disk before an answer to it
-    is taken.
+    is taken. Several threads may use one.
     """
 
     def __init__(self, run_folder: Path, precision: Precision) -> None:
@@ -58,6 +59,7 @@ class ModelWire:
         self._writer = ThreadPoolExecutor(1, "rounding")
         self._writing: dict[str, Future[None]] = {}
         self._packed: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     @property
     def rounds_off(self) -> bool:
@@ -76,12 +78,15 @@ class ModelWire:
             return pack_tensors(tensors)
         residual = self._residual(number - 1, site) if goes_on else {}
         encoded = as_sent(tensors, self._precision, residual)
-        if self._packed.get(site) != number:  # asked again, it would only be written again
-            self._packed[site] = number
-            self._settle(site)
-            self._writing[site] = self._writer.submit(self._keep, number, site, encoded.residual)
-        while len(self._writing) > MOST_WAITING:
-            self._settle(next(iter(self._writing)))
+        with self._lock:
+            if self._packed.get(site) != number:  # asked again, it would only be written again
+                self._packed[site] = number
+                self._settle(site)
+                self._writing[site] = self._writer.submit(
+                    self._keep, number, site, encoded.residual
+                )
+            while len(self._writing) > MOST_WAITING:
+                self._settle(next(iter(self._writing)))
         return pack_tensors(encoded.tensors)
 
     def read(
@@ -104,7 +109,8 @@ class ModelWire:
             raise UnusableModelError(fault + self._agreed())
         if not self.rounds_off:
             return model, sent
-        self._settle(site)
+        with self._lock:
+            self._settle(site)
         received = as_received(without_others(unpack_tensors(order()))[0], model)
         if fault := _scale_fault(sent, model):
             raise UnusableModelError(fault)

@@ -288,4 +288,4 @@ def test_another_precision_is_quarantined_and_the_round_goes_on(
     RoundLoop(full, Sites(sites, "full")).run()
     for site, model in full.models().items():
         rounded = unpacked(folder.models()[site])
-        assert rounded["w"] == pytest.approx(unpacked(model)["w"], abs=0.01)
+        assert rounded["w"] == pytest.approx(unpacked(model)["w"], abs=0.02)
