@@ -136,7 +136,7 @@ def test_what_rounding_took_is_added_in_the_next_round_and_survives_a_restart(
         site.leave_run()
     assert not list((settings.state / PARTITION).glob("carried/*/residual"))
     tensors, received = unpack_tensors(second), as_received(unpack_tensors(model), initial(agreed))
-    assert str(tensors["inception.classifier.weight"].dtype) == came
+    assert str(tensors[min(after_first)].dtype) == came
     decoded = as_trained(tensors, agreed.exchange.precision, received)
     taken = 0.0
     for name, tensor in decoded.items():
@@ -158,7 +158,7 @@ def test_a_model_in_another_precision_than_agreed_is_refused(site: Site, precisi
     with pytest.raises(WeightsMismatchError, match=r"is float32 .* expects float16 .*exchange"):
         site.require(order(), pack_tensors(initial(agreed)))
     odd = {name: each.copy() for name, each in as_half(initial(agreed), {}).tensors.items()}
-    odd["inception.classifier.weight"].flat[0] = np.inf
+    odd[min(odd)].flat[0] = np.inf
     with pytest.raises(RequestRefusedError, match="not finite"):
         site.require(order(), pack_tensors(odd))
 

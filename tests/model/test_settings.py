@@ -288,6 +288,7 @@ OTHER_VALUES: dict[str, Any] = {
     "strategy.align-epochs": 0,
     "strategy.finetune-epochs": 1,
     "strategy.batch-norm": "shared",
+    "exchange.precision": "half",
     "rounds.rounds": 5,
     "rounds.min-sites": 3,
     "rounds.join-seconds": 5.0,
