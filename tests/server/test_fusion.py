@@ -179,8 +179,8 @@ def test_with_nearly_all_clips_at_one_site_float32_is_as_exact_as_it_can_be(thet
     }
     fused = fuse_personalised(contributions, theta)
     expected = by_definition(contributions, dict.fromkeys(clips, theta))
-    # To the nearest float32, and either way from halfway between two. What float64 itself rounds, at
-    # 2^-53 of numbers below 8, counts (1 - theta) N / (N - n_b) <= 1000.
+    # The nearest float32, and either one from halfway between two. What float64 rounds, 2^-53 of
+    # numbers below 8, counts (1 - theta) N / (N - n_b) <= 1000.
     in_float64 = 35 * 2.0**-53 * 8 * 1000
     for site in clips:
         exact = expected[site]["w"]
