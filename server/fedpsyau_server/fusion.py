@@ -17,8 +17,9 @@ Rounding, for numbers of size W at most and u = 2^-24: a step adds 3 u |c| |y - 
 factor and product, and u W for the sum. In a mean of eight these are seven steps, whose |c| count
 for 1 at most in the result: it is off by 7 u W + 6 u W at most, and m, in float32, by 14 u W. With
 m's weight b_k in g_k, and c_k being the smaller of b_k and 1 - b_k, g_k is off by (14 b_k + 6 |c_k|
-+ 1) u W at most. That is 2e-7 W for theta = 0.9 and seven sites alike, and 2.1e-6 W at worst, where
-b_k = 2. It takes numbers of opposite signs and all roundings to one side; tests stay below 2e-7 W.
++ 1) u W at most. That is 2e-7 W for theta = 0.9 and up to a seventh of the clips, and 2.1e-6 W at
+worst, where b_k = 2. It takes numbers of opposite signs and all roundings to one side; what tests
+draw stays below 2e-7 W.
 Numbers of opposite signs beyond half of what the type holds overflow in their difference.
 """
 
