@@ -93,7 +93,7 @@ def fuse_personalised(
 
     contributions: K >= 1 sites with models of equal keys and shapes. theta: in [0, 1], one number
     or one per site; 1 is local training, n_k/N is FedAvg. Integer tensors are never averaged: a
-    site keeps its own. threads: for the mean; as many as pay by default. Returns g_k for every site,
+    site keeps its own. threads: for m; as many as pay by default. Returns g_k for every site,
     each tensor in its own dtype; where that is w_k, w_k itself.
     """
     sites = _checked_sites(contributions)
