@@ -119,6 +119,10 @@ class ModelWire:
             raise UnusableModelError(f"decoded, {fault}")
         return received, trained
 
+    def close(self) -> None:
+        """Wait until nothing is written any more: whoever resumes the run has the folder alone."""
+        self._writer.shutdown()
+
     def _settle(self, site: str) -> None:
         """Wait until what was to be kept for a site is on the disk, or could not be written."""
         if site in self._writing:

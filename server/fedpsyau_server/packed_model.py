@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 #: Numbers in a piece: it stays in a core's cache from one operation to the next.
-PIECE = 1 << 15
+PIECE = 1 << 16
 
 _DTYPES = {
     "F64": "<f8",

@@ -151,12 +151,15 @@ class RoundLoop:
         self._newcomer: ModelFile | None = None
 
     def run(self) -> None:
-        """Run all rounds that are left. Raises QuorumError if too few sites take part."""
+        """Run all rounds that are left, once. Raises QuorumError if too few sites take part."""
         rounds = self._settings.rounds
         first = self._folder.state.round + 1
-        for number in range(first, rounds.rounds + 1):
-            present = self._gather() if number == first else self._reassemble(number)
-            self._run_round(number, present)
+        try:
+            for number in range(first, rounds.rounds + 1):
+                present = self._gather() if number == first else self._reassemble(number)
+                self._run_round(number, present)
+        finally:
+            self._wire.close()
         self._folder.finish("completed")
         self._folder.log_event("completed", rounds=rounds.rounds)
 

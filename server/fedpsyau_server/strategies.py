@@ -1,7 +1,7 @@
 """Strategies: what each site starts the next round from.
 
 Models are packed models, read piece by piece and, where they are fused, computed as they are read:
-a strategy holds no more of them in memory than a sum over all.
+a strategy holds no more of them in memory than a mean over all.
 
 All strategies share one round loop (`rounds.py`). What a strategy does at the site is in
 `fedpsyau_client.local_training.procedures`; what travels, in `fedpsyau_model.travelling`.
