@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 def kit(folder: Path, tmp_path: Path) -> Path:
     """The kit of the site a, unpacked as a person would."""
     with tarfile.open(folder / "kits" / "a.tar.gz") as archive:
-        archive.extractall(tmp_path / "site", filter="tar")
+        archive.extractall(tmp_path / "site")
     return tmp_path / "site" / "a"
 
 
