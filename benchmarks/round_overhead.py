@@ -196,7 +196,7 @@ def provision(folder: Path, sites: Sequence[str]) -> ServerKit:
 def _private_keys(kit: ServerKit, folder: Path) -> dict[str, Path]:
     for archive in kit.archives.iterdir():
         with tarfile.open(archive) as members:
-            members.extractall(folder / "unpacked", filter="tar")
+            members.extractall(folder / "unpacked")
     return {each.name: each / SITE_KEY for each in sorted((folder / "unpacked").iterdir())}
 
 

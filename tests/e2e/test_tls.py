@@ -71,7 +71,7 @@ def provision(
 def unpack(kit: Path, site: str, to: Path) -> Path:
     """A site's kit as a folder, to be spoiled."""
     with tarfile.open(kit / "kits" / f"{site}.tar.gz") as archive:
-        archive.extractall(to, filter="tar")
+        archive.extractall(to)
     return to / site
 
 
