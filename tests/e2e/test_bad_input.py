@@ -171,7 +171,7 @@ def test_report_of_no_run(tmp_path: Path) -> None:
 def test_interrupted_synth_leaves_nothing_half_written(tmp_path: Path, stop: int) -> None:
     out = tmp_path / "data"
     process = subprocess.Popen(
-        [str(SCRIPTS / "fedpsyau"), "data", "synth", "--out", str(out), "--scale", "0.3"],
+        [str(SCRIPTS / "fedpsyau"), "data", "synth", "--out", str(out), "--scale", "1"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -180,7 +180,7 @@ def test_interrupted_synth_leaves_nothing_half_written(tmp_path: Path, stop: int
     deadline = time.monotonic() + 60
     while not any(tmp_path.rglob("*.partial*")) and time.monotonic() < deadline:
         assert process.poll() is None, "it ended before it was interrupted"
-        time.sleep(0.05)
+        time.sleep(0.005)
     process.send_signal(stop)
     _, errors = process.communicate(timeout=30)
     if stop == signal.SIGKILL:
