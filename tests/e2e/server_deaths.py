@@ -16,8 +16,9 @@ from processes import Federation, wait_until
 from fedpsyau_model.process_tree import descendants
 from fedpsyau_server.event_tail import EventTail
 
-#: Moments of a round, in their order, and the event that each begins with. While a round is being
-#: written there is a folder under a temporary name, or the whole one that no state names yet.
+#: Moments of a round, in their order, and the event that each begins with. A round is being written
+#: once a fused model is there, in the folder under a temporary name or in the whole one that no state
+#: names yet; the replies before it are there as they come.
 MOMENTS = {"gather": "", "push": "round-started", "wait": "sent", "fuse": "collected", "write": ""}
 
 #: Whom a kill hits: everything at the server's side at once, or one of its processes.
@@ -74,9 +75,9 @@ def _wait_for(federation: Federation, death: Death, stale: set[str]) -> None:
 
 
 def _round_folders(run_folder: Path) -> set[str]:
-    """Folders of rounds, whole ones and those under a temporary name."""
-    rounds = run_folder / "rounds"
-    return {path.name for path in rounds.iterdir()} if rounds.exists() else set()
+    """Folders of rounds with fused models, whole ones and those under a temporary name."""
+    found = (run_folder / "rounds").glob("*/models/*.safetensors")
+    return {path.parent.parent.name for path in found}
 
 
 def _running(script: str, pid: int) -> set[int]:
