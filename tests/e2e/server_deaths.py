@@ -17,8 +17,8 @@ from fedpsyau_model.process_tree import descendants
 from fedpsyau_server.event_tail import EventTail
 
 #: Moments of a round, in their order, and the event that each begins with. A round is being written
-#: once a fused model is there, in the folder under a temporary name or in the whole one that no state
-#: names yet; the replies before it are there as they come.
+#: once a fused model is there, in the folder under a temporary name or in the whole one that no
+#: state names yet; the replies before it are there as they come.
 MOMENTS = {"gather": "", "push": "round-started", "wait": "sent", "fuse": "collected", "write": ""}
 
 #: Whom a kill hits: everything at the server's side at once, or one of its processes.
