@@ -103,11 +103,16 @@ def log_format_option() -> Any:
     )
 
 
-def new_app(help_text: str) -> typer.Typer:
-    """Make a typer app with the settings that all our commands share."""
+def new_app(help_text: str, *, acts_alone: bool = False) -> typer.Typer:
+    """Make a typer app with the settings that all our commands share.
+
+    acts_alone: whether it does something without a command's name after its own, in its callback.
+    If not, it then prints its help.
+    """
     return typer.Typer(
         help=help_text,
-        no_args_is_help=True,
+        no_args_is_help=not acts_alone,
+        invoke_without_command=acts_alone,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,

@@ -13,10 +13,10 @@ from fedpsyau_model.command_line import new_app
 if TYPE_CHECKING:
     from fedpsyau_model.settings import Settings
 
-app = new_app("List the federation's settings with their defaults.")
+app = new_app("List the federation's settings with their defaults.", acts_alone=True)
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def settings(
     markdown: bool = typer.Option(False, help="As a Markdown table, as in docs/settings.md."),
 ) -> None:

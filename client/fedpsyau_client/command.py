@@ -21,7 +21,10 @@ from fedpsyau_model.command_line import (
 )
 from fedpsyau_model.log_lines import LogFormat, hide_paths, start_logging
 
-app = new_app("Join a federation as one site. Nothing but weights and counts leaves this machine.")
+app = new_app(
+    "Join a federation as one site. Nothing but weights and counts leaves this machine.",
+    acts_alone=True,
+)
 
 
 app.command("preflight")(preflight_command)
@@ -29,7 +32,7 @@ app.command("audit")(audit_command)
 app.add_typer(policy_app, name="policy")
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def join(
     context: typer.Context,
     kit: Annotated[

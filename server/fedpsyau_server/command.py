@@ -20,7 +20,10 @@ from fedpsyau_model.log_lines import LogFormat, hide_paths, start_logging
 from fedpsyau_server.kits.kit_commands import provision_command, revoke_command
 from fedpsyau_server.watching.health_command import health_command
 
-app = new_app("Coordinate a federation. Sites connect to one port; only weights and counts arrive.")
+app = new_app(
+    "Coordinate a federation. Sites connect to one port; only weights and counts arrive.",
+    acts_alone=True,
+)
 
 
 app.command("provision")(provision_command)
@@ -28,7 +31,7 @@ app.command("revoke")(revoke_command)
 app.command("health")(health_command)
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def serve(
     context: typer.Context,
     config: Annotated[

@@ -24,7 +24,7 @@ from fedpsyau_server.event_tail import EventTail
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-app = new_app("Run a whole federation on this machine, on synthetic data.")
+app = new_app("Run a whole federation on this machine, on synthetic data.", acts_alone=True)
 
 #: What the demo trains with, unless the flags say otherwise.
 SCALE = 0.1
@@ -40,7 +40,7 @@ _MARK = ".fedpsyau-demo"
 _CLIENT_END_SECONDS = 30.0
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def demo(
     out: Path = typer.Option(Path("demo"), help="Folder for everything that the demo makes."),
     scale: float = typer.Option(SCALE, help="Size of the synthetic data; 1 is Table 3's."),

@@ -76,3 +76,13 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
     finished = run("fedpsyau", "demo", "--out", tmp_path / "letters")
     assert finished.returncode == 14
     assert (tmp_path / "letters" / "precious.txt").read_text() == "do not delete"
+
+
+def test_as_it_is_pasted_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an option it means the folder `demo` here, and does not print its help."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "precious.txt").write_text("do not delete")
+    finished = run("fedpsyau", "demo")
+    assert finished.returncode == 14
+    assert "Usage" not in finished.stdout + finished.stderr

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
+from fedpsyau_model.child_process import script
 from fedpsyau_model.command_line import _build_app
 from fedpsyau_model.command_tree import CommandTree
 from fedpsyau_model.errors import INTERRUPTED
@@ -17,6 +20,7 @@ from fedpsyau_model.errors import INTERRUPTED
 #: Is interrupted while an object is finalised, where Python drops every exception.
 INTERRUPTED_IN_A_FINALISER = """
 import signal, sys, time
+from fedpsyau_model.child_process import script
 from fedpsyau_model.command_line import run_command
 
 class Finalised:
@@ -69,3 +73,32 @@ def test_commands_that_are_listed_are_not_put_together(monkeypatch: pytest.Monke
         assert "predict" in tree.get_help(context)
         with pytest.raises(TypeError):
             tree.get_command(context, "predict")
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "exit_code", "said"),
+    [
+        ("fedpsyau settings", {}, 0, "rounds.min-sites"),
+        # What they do next is not to the point: they come as far as what is wrong with it.
+        ("fedpsyau-server", {"FEDPSYAU_SERVER__LISTEN": "0.0.0.0:0"}, 3, "server.listen"),
+        ("fedpsyau-client", {}, 3, "partition = {}: Field required"),
+        ("fedpsyau", {}, 2, "Usage: fedpsyau "),
+    ],
+)
+def test_what_acts_alone_does_so_without_an_argument(
+    command: str, variables: dict[str, str], exit_code: int, said: str, tmp_path: Path
+) -> None:
+    program, *arguments = command.split()
+    finished = subprocess.run(
+        [script(program), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | variables,
+        timeout=120,
+    )
+    told = finished.stdout + finished.stderr
+    assert finished.returncode == exit_code, told
+    assert said in told
+    assert ("Usage" in told) == (command == "fedpsyau")
