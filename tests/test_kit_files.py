@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import io
+import os
 import shutil
 import ssl
 import stat
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -133,6 +135,38 @@ def test_a_kit_needs_nothing_else(folder: Path, kit: Path, form: str) -> None:
     assert unpacked.exists() == (form == "folder")
     assert "`fedpsyau-client --kit ." in (kit / "README.md").read_text()
     assert "{" not in (kit / "README.md").read_text()
+
+
+#: Opens a kit, shows that another process can read it, says where it is, and waits to be killed.
+OPENER = """
+import subprocess, sys, time
+from pathlib import Path
+from fedpsyau_client.connection.site_kit import opened_kit
+
+with opened_kit(Path(sys.argv[1])) as kit:
+    read = subprocess.run(["cat", kit.key, kit.authority], check=True, capture_output=True).stdout
+    assert b"PRIVATE KEY" in read and b"CERTIFICATE" in read
+    print(kit.key, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_process_that_is_killed_leaves_nothing_of_its_kit(folder: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", OPENER, folder / "kits" / "a.tar.gz"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(temporary)},
+    ) as process:
+        assert process.stdout
+        key = Path(process.stdout.readline().strip())
+        assert key.is_relative_to(temporary)
+        assert b"PRIVATE KEY" in key.read_bytes()
+        process.kill()
+    assert not key.exists()
+    assert [path for path in temporary.rglob("*") if path.is_file()] == []
 
 
 def test_the_policy_in_an_unpacked_kit_is_found(folder: Path, kit: Path, tmp_path: Path) -> None:

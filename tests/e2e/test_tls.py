@@ -121,6 +121,31 @@ def test_a_federation_over_tls(tmp_path: Path, twin: Path) -> None:
     assert "TLS and keys" in federation.log("server")
 
 
+def test_a_client_that_is_killed_leaves_no_key(
+    tmp_path: Path, twin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = Federation(tmp_path / "federation", twin, free_port())
+    federation.folder.mkdir()
+    kit = provision(tmp_path / "kit", federation.port)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with federation:
+        federation.start_server("", "--kit", kit)
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        site = start_with_kit(federation, "site", kit / "kits" / "dfme_c1.tar.gz")
+        federation.wait_for_event("joined", site="dfme_c1")
+        assert any(temporary.glob("fedpsyau-kit-*/site.key"))  # or this test looks elsewhere
+        site.kill()
+        site.wait(30)
+        left = [
+            path
+            for folder in (temporary, federation.folder)
+            for path in folder.rglob("*")
+            if path.is_file() and b"PRIVATE KEY" in path.read_bytes()
+        ]
+    assert left == []
+
+
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory: pytest.TempPathFactory, twin: Path) -> Iterator[Federation]:
     """One TLS server, a good site, one to be revoked, and every bad client at the same time."""

@@ -1,16 +1,17 @@
 """A site's kit: settings, the authority to trust and the site's key, from a folder or archive.
 
-An archive is read into a private folder that goes away with the client, so that its key lies
-nowhere else.
+The files of an archive are held in memory while the client runs, so that its key lies nowhere
+else, and is gone with the client, however that ends.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -72,8 +73,12 @@ def opened_kit(path: Path) -> Iterator[SiteKit]:
         yield _checked(path)
     elif path.is_file():
         require_private(path)
-        with tempfile.TemporaryDirectory(prefix="fedpsyau-kit-") as folder:
-            _unpack(path, Path(folder))
+        with (
+            tempfile.TemporaryDirectory(prefix="fedpsyau-kit-") as folder,
+            ExitStack() as in_memory,
+        ):
+            for name, content in _read_archive(path).items():
+                _hold(content, Path(folder) / name, in_memory)
             yield _checked(Path(folder))
     else:
         raise KitError(
@@ -96,8 +101,26 @@ def _checked(folder: Path) -> SiteKit:
     return SiteKit(folder, read_site_key(folder / SITE_KEY))
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    """Write a kit's files to `folder`; nothing else in the archive is even looked at."""
+def _hold(content: bytes, path: Path, stack: ExitStack) -> None:
+    """Let `path` lead to a file in memory that its owner alone can read.
+
+    It is there for this process and others of the same user, until the stack is closed or this
+    process ends, be it by SIGKILL; then `path` leads nowhere. Where there is no Linux, `path` is a
+    file, and stays where the process is killed.
+    """
+    if sys.platform != "linux":
+        write_private(path, content)
+        return
+    stream = stack.enter_context(os.fdopen(os.memfd_create(path.name), "wb"))
+    os.fchmod(stream.fileno(), 0o600)
+    stream.write(content)
+    stream.flush()
+    path.symlink_to(f"/proc/{os.getpid()}/fd/{stream.fileno()}")
+
+
+def _read_archive(archive: Path) -> dict[str, bytes]:
+    """Content of a kit's files by name; nothing else in the archive is even looked at."""
+    found: dict[str, bytes] = {}
     wanted = {*KIT_FILES, INSTRUCTIONS}
     try:
         with tarfile.open(archive, "r:gz") as members:
@@ -109,11 +132,11 @@ def _unpack(archive: Path, folder: Path) -> None:
                         f"{archive} is no site's kit: it holds {member.name!r}. Use the archive "
                         "that `fedpsyau-server provision` made, unchanged."
                     )
-                (folder / name).unlink(missing_ok=True)
-                write_private(folder / name, stream.read())
+                found[name] = stream.read()
     except (tarfile.TarError, EOFError, OSError) as error:
         what = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise KitError(
             f"The kit {os.fspath(archive)} cannot be unpacked: {what}. Copy it again from where it "
             "was handed over."
         ) from None
+    return found

@@ -192,7 +192,8 @@ def _transport_flags(kit: SiteKit | None) -> list[str]:
     """Flags of the connection's protection."""
     if kit is None:
         return ["--insecure"]
+    # Not resolved: where a file in memory leads to has no name that could be opened.
     return [
-        *("--root-certificates", str(kit.authority.resolve())),
-        *("--auth-supernode-private-key", str(kit.key.resolve())),
+        *("--root-certificates", str(kit.authority.absolute())),
+        *("--auth-supernode-private-key", str(kit.key.absolute())),
     ]
