@@ -24,7 +24,6 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, Self, TypeVar
 
@@ -38,6 +37,7 @@ from fedpsyau_server.folder_errors import cannot_read, cannot_write
 from fedpsyau_server.fusion import Contribution, Model
 from fedpsyau_server.packed_model import ModelFile, PackedModel
 from fedpsyau_server.round_draft import RoundDraft, model_path
+from fedpsyau_server.round_tail import RoundTail
 
 #: Environment variable that names the run folder to the process that runs the rounds.
 RUN_FOLDER_VARIABLE = "FEDPSYAU_RUN_FOLDER"
@@ -262,16 +262,7 @@ class RunFolder:
 
     def rounds(self) -> list[dict[str, Any]]:
         """Lines of rounds.jsonl up to the last whole round; RunFolderError if one is missing."""
-        path = self.path / "rounds.jsonl"
-        try:
-            with path.open(encoding="utf-8") as stream:
-                whole = [json.loads(line) for line in islice(stream, self.state.round)]
-            numbers = [line["round"] for line in whole]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise cannot_read(path, error) from None
-        if numbers != list(range(1, self.state.round + 1)):
-            raise cannot_read(path, f"its lines are not those of rounds 1 to {self.state.round}")
-        return whole
+        return RoundTail(self.path).new(self.state.round)
 
     def finish(self, status: Status) -> None:
         """Say how the run ended. Raises RunFolderError if that cannot be written."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from fedpsyau_server.event_tail import EventTail
+from fedpsyau_server.round_tail import RoundTail
 from fedpsyau_server.run_folder import RunFolder
 from fedpsyau_server.watching.health import Health, health
 from fedpsyau_server.watching.metrics_page import Scores, metrics_page
@@ -22,8 +25,8 @@ class RunWatch:
         self._rounds = folder.config.federation_settings().rounds
         self._events = EventTail(folder.path / "events.jsonl", past=True)
         self._progress = RunProgress(folder.config.sites, self._rounds.rounds)
-        self._scores: Scores = {}
-        self._scored_round = 0
+        self._whole_rounds = RoundTail(folder.path)
+        self._scores: dict[str, Mapping[str, float]] = {}
         self._lock = threading.Lock()
 
     def health(self) -> Health:
@@ -35,9 +38,8 @@ class RunWatch:
         """All metrics at this moment, in Prometheus' text format."""
         with self._lock:
             verdict = self._look()
-            if self._progress.round != self._scored_round:
-                self._scores = _scores(RunFolder.open(self._path))
-                self._scored_round = self._progress.round
+            for line in self._whole_rounds.new(self._progress.round):
+                self._scores |= _scores(line)
             return metrics_page(self._progress, verdict, self._scores)
 
     def _look(self) -> Health:
@@ -47,11 +49,16 @@ class RunWatch:
         return health(self._progress, serving, self._rounds, time.time())
 
 
-def _scores(folder: RunFolder) -> Scores:
-    """UF1 of every site's last reply, of what it received and of what it trained."""
-    found: dict[str, dict[str, float]] = {}
-    for line in folder.rounds():
-        for site, record in line["sites"].items():
-            uf1 = {model: record[model]["uf1"] for model in ("received", "trained")}
-            found[site] = {model: value for model, value in uf1.items() if value is not None}
-    return found
+def _scores(line: Mapping[str, Any]) -> Scores:
+    """UF1 of every site that replied in a round, of what it received and of what it trained.
+
+    line: the round's line of rounds.jsonl.
+    """
+    return {
+        site: {
+            model: value
+            for model in ("received", "trained")
+            if (value := record[model]["uf1"]) is not None
+        }
+        for site, record in line["sites"].items()
+    }
