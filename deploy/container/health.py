@@ -7,13 +7,12 @@ sites. Anything else that runs here is well as long as it runs.
 
 from __future__ import annotations
 
-import http.client
 import os
 import socket
 import sys
 from pathlib import Path, PurePath
 
-PATIENCE = 5.0
+from fedpsyau_server.watching.asking import PATIENCE, ask
 
 
 def running() -> set[str]:
@@ -34,14 +33,12 @@ def server_fault() -> str:
     if not page:
         return closed_port()
     try:
-        connection = http.client.HTTPConnection(page, timeout=PATIENCE)
-        connection.request("GET", "/healthz")
-        answer = connection.getresponse()
-        return "" if answer.status == http.HTTPStatus.OK else answer.read().decode()
+        well, told = ask(page)
     except ConnectionRefusedError:
         return closed_port()
     except OSError as error:
         return f"the server does not answer at {page}: {error}"
+    return "" if well else told
 
 
 def closed_port() -> str:
