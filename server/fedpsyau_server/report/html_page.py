@@ -24,6 +24,7 @@ from fedpsyau_model.web_page.shown_priors import shown_priors
 from fedpsyau_model.web_page.shown_settings import shown_settings
 from fedpsyau_server.report.against import Against
 from fedpsyau_server.report.events import enrolments
+from fedpsyau_server.report.many_sites import QUARTILES, drawn_sites, draws_all
 from fedpsyau_server.report.participation import MOST_INCIDENTS, PARTS, incidents, site_courses
 from fedpsyau_server.report.provenance import model_hashes, record_hashes
 from fedpsyau_server.report.rows import Row, site_rows, summary_rows
@@ -111,6 +112,7 @@ def html_page(tables: RunTables, against: Against | None = None) -> bytes:
                 (name, _score_table(tables, courses, measure))
                 for measure, name in (("uf1", "UF1"), ("uar", "UAR"))
             ],
+            "worst_drawn": 0 if draws_all(tables) else len(drawn_sites(tables)),
             "loss_parts": [(look, name) for _, look, name in _LOSS_PARTS],
             "loss_panels": _loss_panels(tables),
             "part_panels": _part_panels(tables),
@@ -170,7 +172,10 @@ def _mini(row: Row, measure: str) -> dict[str, float | None]:
 
 
 def _courses(tables: RunTables) -> list[_Course]:
-    """Courses of the sites, then of their mean and of the pooled counts."""
+    """Courses of the sites, then of their mean and of the pooled counts.
+
+    Of very many sites, quartiles and the worst stand for all.
+    """
 
     def course(name: str, scores: Callable[[Round, Stage], Scores]) -> _Course:
         return _Course(name, {s: [scores(each, s) for each in tables.rounds] for s in STAGES})
@@ -182,8 +187,13 @@ def _courses(tables: RunTables) -> list[_Course]:
 
         return scores
 
+    def below(share: float) -> Callable[[Round, Stage], Scores]:
+        return lambda each, stage: each.quantile(share, stage)
+
+    quartiles = () if draws_all(tables) else QUARTILES
     return [
-        *(course(site, of_site(site)) for site in tables.sites),
+        *(course(f"{name} of all sites", below(share)) for share, name in quartiles),
+        *(course(site, of_site(site)) for site in drawn_sites(tables)),
         course("mean over sites", Round.mean),
         course("pooled counts", Round.pooled),
     ]
@@ -230,21 +240,26 @@ def _score_table(
 
 
 def _loss_panels(tables: RunTables) -> list[DrawnPanel]:
+    """Total loss of every site; of very many, quartiles and the worst stand for all."""
+
+    def of_site(site: str) -> Callable[[Round], float | None]:
+        def loss(each: Round) -> float | None:
+            reply = each.replies.get(site)
+            return reply.losses["loss_total"] if reply else None
+
+        return loss
+
+    def below(share: float) -> Callable[[Round], float | None]:
+        return lambda each: each.loss_quantile(share, "loss_total")
+
+    quartiles = () if draws_all(tables) else QUARTILES
+    courses = [
+        *((f"{name} of all sites", below(share)) for share, name in quartiles),
+        *((site, of_site(site)) for site in drawn_sites(tables)),
+    ]
     panels = [
-        Panel(
-            site,
-            [
-                Curve(
-                    "total loss",
-                    "trained",
-                    [
-                        reply.losses["loss_total"] if (reply := each.replies.get(site)) else None
-                        for each in tables.rounds
-                    ],
-                )
-            ],
-        )
-        for site in tables.sites
+        Panel(name, [Curve("total loss", "trained", [loss(each) for each in tables.rounds])])
+        for name, loss in courses
     ]
     return draw_panels(panels, tables.round_numbers, "rounds")
 
@@ -262,8 +277,8 @@ def _part_panels(tables: RunTables) -> list[DrawnPanel]:
 
 
 def _site_confusion(tables: RunTables) -> list[tuple[str, int, list[list[int]]]]:
-    """Name, round and counts of the trained model of every site's last valid reply."""
-    latest = [reply for site in tables.sites if (reply := tables.latest(site))]
+    """Name, round and counts of the trained model of the drawn sites' last valid replies."""
+    latest = [reply for site in drawn_sites(tables) if (reply := tables.latest(site))]
     return [
         (each.site, each.round, each.confusion["trained"].tolist())
         for each in latest

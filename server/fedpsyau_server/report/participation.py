@@ -13,8 +13,9 @@ __all__ = ["MOST_INCIDENTS", "PARTS", "Incident", "SiteCourse", "Span", "inciden
 #: What a site can have done in a round, in the order of the table's columns.
 PARTS: tuple[Part, ...] = get_args(Part)
 
-#: Rounds up to which every round of the picture stands by itself.
+#: Rounds up to which every round of the picture stands by itself, and of all sites together.
 _MOST_SINGLE_ROUNDS = 60
+_MOST_SINGLE_IN_ALL = 2000
 
 #: Incidents that the page lists.
 MOST_INCIDENTS = 200
@@ -75,7 +76,7 @@ def incidents(tables: RunTables) -> list[Incident]:
 
 def _course(tables: RunTables, site: str) -> SiteCourse:
     parts = [each.part(site) for each in tables.rounds]
-    if len(parts) <= _MOST_SINGLE_ROUNDS:
+    if len(parts) <= _MOST_SINGLE_ROUNDS and len(parts) * len(tables.sites) <= _MOST_SINGLE_IN_ALL:
         spans = [
             Span(part, each.number, each.number)
             for part, each in zip(parts, tables.rounds, strict=True)

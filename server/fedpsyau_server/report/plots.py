@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fedpsyau_model.figure_style import GRID, INK, LOOKS
+from fedpsyau_server.report.many_sites import QUARTILES, drawn_sites, draws_all
 from fedpsyau_server.report.tables import LOSS_PARTS, Counts, Round, RunTables, Scores, Stage
 
 #: One for each site; more sites begin anew.
@@ -45,8 +46,11 @@ def plot_curves(tables: RunTables) -> Figure:
     """UF1 and UAR by round, one panel a site and one for the mean over sites.
 
     Received models are dashed, trained ones solid. The mean's UF1 lies as a broad grey line behind
-    every site's own.
+    every site's own. Very many sites are one panel of medians and quartiles, and the worst have
+    panels.
     """
+    if not draws_all(tables):
+        return _plot_quartiles(tables)
     columns = min(4, len(tables.sites) + 1)
     rows = math.ceil((len(tables.sites) + 1) / columns)
     figure = _figure(
@@ -82,7 +86,14 @@ def plot_losses(tables: RunTables) -> Figure:
     """
     figure = _figure(tables, "Training loss", 11, 4.6)
     left, right = figure.subplots(1, 2)
-    for index, site in enumerate(tables.sites):
+    if not draws_all(tables):
+        _draw_quartiles(
+            left,
+            tables,
+            lambda each, share: each.loss_quantile(share, "loss_total"),
+            _SCORES["uf1"],
+        )
+    for index, site in enumerate(drawn_sites(tables)):
         color, marker = _SITE_LOOKS[index % len(_SITE_LOOKS)]
         left.plot(
             *_course(tables, [_site_loss(each, site) for each in tables.rounds]),
@@ -92,7 +103,10 @@ def plot_losses(tables: RunTables) -> Figure:
             markevery=_marker_distance(tables),
             label=site,
         )
-    left.set_title("total, by site", fontsize=11)
+    left.set_title(
+        "total, by site" if draws_all(tables) else "total, all sites and those of lowest UF1",
+        fontsize=11,
+    )
     for index, name in enumerate(LOSS_PARTS):
         color, marker = _SITE_LOOKS[index]
         right.plot(
@@ -113,7 +127,7 @@ def plot_losses(tables: RunTables) -> Figure:
 
 
 def plot_confusion(tables: RunTables) -> Figure:
-    """Confusion counts of the trained models in the last round: pooled, then site by site.
+    """Confusion counts of the trained models in the last round: pooled, then of the drawn sites.
 
     Colours are shares of the true class (row); numbers are clips.
     """
@@ -121,7 +135,7 @@ def plot_confusion(tables: RunTables) -> Figure:
     panels = [(f"pooled, {len(last.replies)} sites", last.pooled_confusion("trained"))]
     panels += [
         (site, last.replies[site].confusion["trained"])
-        for site in tables.sites
+        for site in drawn_sites(tables)
         if site in last.replies
     ]
     columns = min(4, len(panels))
@@ -141,6 +155,78 @@ def plot_confusion(tables: RunTables) -> Figure:
     figure.supxlabel("predicted class", fontsize=11, color=INK)
     figure.supylabel("true class", fontsize=11, color=INK)
     return figure
+
+
+def _plot_quartiles(tables: RunTables) -> Figure:
+    """UF1 and UAR by round over all sites, and below them the worst sites' own."""
+    sites = drawn_sites(tables)
+    columns = 4
+    rows = math.ceil(len(sites) / columns)
+    figure = _figure(
+        tables,
+        f"UF1 and UAR on held-out subjects, {len(tables.sites)} sites",
+        3.1 * columns + 0.6,
+        4.0 + 2.6 * rows + 1.6,
+    )
+    top, bottom = figure.subfigures(
+        2, 1, squeeze=False, height_ratios=(4.0, 2.6 * rows or 0.1)
+    ).flat
+    over_all = top.subplots(1, 2, squeeze=False).flat
+    for axes, (name, color) in zip(over_all, _SCORES.items(), strict=True):
+        for stage, style in _LINES.items():
+            _draw_quartiles(axes, tables, _quantiles_of(name, stage), color, style, f"{stage}, ")
+        axes.set_title(f"{name.upper()} over sites", fontsize=11, color=INK)
+        axes.legend(frameon=False, fontsize=8.5)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("round")
+    if sites:
+        bottom.suptitle(
+            f"The {len(sites)} of lowest trained UF1 in round {tables.last.number}", fontsize=11
+        )
+    grid = bottom.subplots(max(rows, 1), columns, sharex=True, sharey=True, squeeze=False)
+    for axes, site in zip(grid.flat, sites, strict=False):
+        _draw_scores(axes, tables, partial(_site_scores, site))
+        axes.set_title(site, fontsize=11, color=INK)
+    for axes in list(grid.flat)[len(sites) :]:
+        axes.set_axis_off()
+    bottom.legend(handles=_score_handles()[:-1], loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _quantiles_of(name: str, stage: Stage) -> Callable[[Round, float], float | None]:
+    def value(each: Round, share: float) -> float | None:
+        found: float | None = getattr(each.quantile(share, stage), name)
+        return found
+
+    return value
+
+
+def _draw_quartiles(
+    axes: Axes,
+    tables: RunTables,
+    value: Callable[[Round, float], float | None],
+    color: str,
+    style: Literal["--", "-"] = "-",
+    prefix: str = "",
+) -> None:
+    """Draw a median over sites, and a band from the lower quartile to the upper.
+
+    value: of a round, below which a share of the sites lies.
+    """
+    lower, median, upper = (
+        _course(tables, [value(each, share) for each in tables.rounds]) for share, _ in QUARTILES
+    )
+    axes.plot(*median, color=color, linestyle=style, linewidth=2.4, label=f"{prefix}median")
+    axes.fill_between(
+        lower[0],
+        lower[1],
+        upper[1],
+        color=color,
+        alpha=0.3 if style == "-" else 0.12,
+        linewidth=0,
+        label=f"{prefix}half of the sites",
+    )
+    _dress(axes, tables)
 
 
 def _figure(tables: RunTables, heading: str, width: float, height: float) -> Figure:

@@ -9,9 +9,11 @@ last round.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +57,15 @@ class Scores:
         scores = list(scores)
         return cls(_mean(each.uf1 for each in scores), _mean(each.uar for each in scores))
 
+    @classmethod
+    def quantile(cls, share: float, scores: Iterable[Scores]) -> Scores:
+        """UF1 and, for itself, UAR below which a share of the sites that have a score lie."""
+        scores = list(scores)
+        return cls(
+            _quantile(share, (each.uf1 for each in scores)),
+            _quantile(share, (each.uar for each in scores)),
+        )
+
 
 @dataclass(frozen=True)
 class SiteRound:
@@ -78,7 +89,11 @@ class SiteRound:
 
     def scores(self, stage: Stage) -> Scores:
         """UF1 and UAR of the received or the trained model."""
-        return Scores.of(self.confusion[stage])
+        return self._scores[stage]
+
+    @cached_property
+    def _scores(self) -> dict[Stage, Scores]:
+        return {stage: Scores.of(self.confusion[stage]) for stage in STAGES}
 
 
 @dataclass(frozen=True)
@@ -102,6 +117,10 @@ class Round:
         """Mean of the answering sites' scores."""
         return Scores.mean(reply.scores(stage) for reply in self.replies.values())
 
+    def quantile(self, share: float, stage: Stage) -> Scores:
+        """Scores below which a share of the answering sites' lie."""
+        return Scores.quantile(share, (reply.scores(stage) for reply in self.replies.values()))
+
     def pooled_confusion(self, stage: Stage) -> Counts:
         """Sum of the answering sites' confusion counts, (C, C)."""
         replies = self.replies.values()
@@ -116,15 +135,23 @@ class Round:
         """Mean of a loss over the sites that tell it; None if none does."""
         return _mean(reply.losses[name] for reply in self.replies.values())
 
+    def loss_quantile(self, share: float, name: str) -> float | None:
+        """Value of a loss below which a share of the sites that tell it lie."""
+        return _quantile(share, (reply.losses[name] for reply in self.replies.values()))
+
     def worst(self) -> SiteRound | None:
         """Find the site whose trained model has the lowest UF1; None if no site has one.
 
         Sites of equal UF1 are told apart by UAR, then by name.
         """
+        return next(iter(self.worst_ones(1)), None)
+
+    def worst_ones(self, count: int) -> list[SiteRound]:
+        """Find as many sites as there are of the lowest UF1, `count` at most, the worst first."""
         scored = [
             reply for reply in self.replies.values() if reply.scores("trained").uf1 is not None
         ]
-        return min(scored, key=_badness, default=None)
+        return heapq.nsmallest(count, scored, key=_badness)
 
 
 @dataclass(frozen=True)
@@ -254,3 +281,8 @@ def _defined(score: float) -> float | None:
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
+
+
+def _quantile(share: float, values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.quantile(known, share)) if known else None
