@@ -20,6 +20,7 @@ from fedpsyau_model.loss import (
     recognition_loss,
 )
 from fedpsyau_model.network import AuGatDsi
+from fedpsyau_model.processor import kept_memory
 from fedpsyau_model.randomness import seeded_randomness
 from fedpsyau_model.schedules import Epoch
 from fedpsyau_model.settings import LossSettings, TrainingSettings
@@ -88,7 +89,7 @@ def train(
         raise ValueError(f"nothing to train: {len(clips)} clips, {len(epochs)} epochs")
     device = next(model.parameters()).device
     clips = clips.to(device)
-    with _frozen_but(model, only):
+    with _frozen_but(model, only), kept_memory():
         step = new_step(model, objective or recognition(model, clips, loss), training, pull)
         model.train()
         with seeded_randomness(_drawn_seed(generator), device):
@@ -262,12 +263,13 @@ def predict(
     emotion: list[Tensor] = []
     au: list[Tensor] = []
     try:
-        for indices in torch.split(torch.arange(len(clips)), batch_size):
-            batch = clips.subset(indices).to(device)
-            output = model(batch.flow, batch.rois, prior_weight)
-            emotion.append(output.emotion.cpu())
-            if output.au is not None:
-                au.append(output.au.cpu())
+        with kept_memory():
+            for indices in torch.split(torch.arange(len(clips)), batch_size):
+                batch = clips.subset(indices).to(device)
+                output = model(batch.flow, batch.rois, prior_weight)
+                emotion.append(output.emotion.cpu())
+                if output.au is not None:
+                    au.append(output.au.cpu())
     finally:
         model.train(was_training)
     return Predictions(torch.cat(emotion), torch.cat(au) if au else None)
