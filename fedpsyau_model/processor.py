@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
-__all__ = ["kept_memory", "let_threads_wait_briefly"]
+__all__ = ["each_on_one_thread", "kept_memory", "let_threads_wait_briefly"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 #: Turns of a waiting thread before it sleeps: some 25 microseconds. A training step has thousands
 #: of waits as short as that, and waking a thread up takes longer. Beyond it a thread that waits
@@ -47,3 +52,25 @@ def kept_memory() -> Iterator[None]:
         yield
     finally:
         libc.malloc_trim(0)
+
+
+def each_on_one_thread(
+    function: Callable[[_Item], _Result], items: Sequence[_Item]
+) -> list[_Result]:
+    """Apply a function that works with torch to every item, several at a time.
+
+    As many at a time as torch has threads, and torch's operations in each of them on one: threads
+    then need not wait for one another at the end of every operation, and the results do not depend
+    on their number. An exception of the function ends it. Returns the results in order.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads == 1 or not items:
+        return [function(item) for item in items]
+    try:
+        # Beside that of its own thread, this sets the number with which new threads begin.
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(threads)
