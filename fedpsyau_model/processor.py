@@ -40,18 +40,25 @@ def kept_memory() -> Iterator[None]:
 
     A training step takes and frees a hundred megabytes. If the kernel hands them out anew each
     time, a page at a time, that is some 6 % of the step. Nothing happens where the C library is
-    not glibc. From the first use on, large pieces of memory come from the heap.
+    not glibc. From the first use on, large pieces of memory come from the heap. Blocks may be
+    nested; the outermost one gives back.
     """
     libc = ctypes.CDLL(None)
-    if not hasattr(libc, "malloc_trim"):
+    if _keeping or not hasattr(libc, "malloc_trim"):
         yield
         return
     libc.mallopt(_MMAP_MAX, 0)
     libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    _keeping.append(True)
     try:
         yield
     finally:
+        _keeping.pop()
         libc.malloc_trim(0)
+
+
+#: Not empty while a block of `kept_memory` runs.
+_keeping: list[bool] = []
 
 
 def each_on_one_thread(
