@@ -278,6 +278,4 @@ def predict(
     finally:
         model.train(was_training)
     au = [au for _, au in found if au is not None]
-    return Predictions(
-        torch.cat([emotion for emotion, _ in found]), torch.cat(au) if au else None
-    )
+    return Predictions(torch.cat([emotion for emotion, _ in found]), torch.cat(au) if au else None)

@@ -56,8 +56,8 @@ def by_onednn(rows: Tensor) -> bool:
         rows.device.type == "cpu"
         and rows.dtype is torch.float32
         and rows.numel() > 0
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+        and bool(torch.backends.mkldnn.enabled)
     )
 
 
