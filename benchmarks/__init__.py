@@ -1,6 +1,6 @@
 """Benchmarks: each prints ratios measured in one run, as ``python -m benchmarks.NAME``."""
 
-import os
+from fedpsyau_model.processor import let_threads_wait_briefly
 
-# As our commands say it before torch is loaded, so that what is measured is what runs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As our commands do before torch is loaded, so that what is measured is what runs.
+let_threads_wait_briefly()

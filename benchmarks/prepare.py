@@ -174,7 +174,7 @@ def _photograph() -> NDArray[np.uint8]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=40, help="clips for TV-L1")
+    parser.add_argument("--clips", type=int, default=273, help="clips for TV-L1")
     parser.add_argument("--fast-clips", type=int, default=200, help="clips for DIS")
     return parser.parse_args()
 

@@ -17,6 +17,7 @@ from fedpsyau_model.command_tree import CommandTree
 from fedpsyau_model.errors import INTERRUPTED, FedPsyAUError
 from fedpsyau_model.foreign_text import escaped
 from fedpsyau_model.log_lines import FORMAT_VARIABLE, logs_as_json
+from fedpsyau_model.processor import let_threads_wait_briefly
 from fedpsyau_model.proxies import connect_directly
 
 log = logging.getLogger(__name__)
@@ -38,9 +39,7 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     sys.unraisablehook = _interrupt_again
-    # OpenMP's threads spin while they wait. Where several sites share a machine's cores, that
-    # makes training several times slower; it must be said before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    let_threads_wait_briefly()
     connect_directly(())
     try:
         command()

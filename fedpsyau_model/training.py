@@ -20,6 +20,7 @@ from fedpsyau_model.loss import (
     recognition_loss,
 )
 from fedpsyau_model.network import AuGatDsi
+from fedpsyau_model.processor import each_on_one_thread, kept_memory
 from fedpsyau_model.randomness import seeded_randomness
 from fedpsyau_model.schedules import Epoch
 from fedpsyau_model.settings import LossSettings, TrainingSettings
@@ -88,7 +89,7 @@ def train(
         raise ValueError(f"nothing to train: {len(clips)} clips, {len(epochs)} epochs")
     device = next(model.parameters()).device
     clips = clips.to(device)
-    with _frozen_but(model, only):
+    with _frozen_but(model, only), kept_memory():
         step = new_step(model, objective or recognition(model, clips, loss), training, pull)
         model.train()
         with seeded_randomness(_drawn_seed(generator), device):
@@ -248,26 +249,33 @@ class Predictions(NamedTuple):
     """(N, 12), after the graph."""
 
 
-@torch.inference_mode()
 def predict(
     model: AuGatDsi, clips: ClipTensors, prior_weight: float, batch_size: int = 32
 ) -> Predictions:
     """Run the network over clips in eval mode; the model's own mode is restored.
 
     prior_weight: rho that the model was last trained with; 0 for a finished one.
+    On a CPU, batches share out the threads. The same clips in the same batches give the same bits,
+    however many threads there are.
     """
     device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def logits(indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        batch = clips.subset(indices).to(device)
+        emotion, au, _ = model(batch.flow, batch.rois, prior_weight)
+        return emotion.cpu(), None if au is None else au.cpu()
+
     was_training = model.training
     model.eval()
-    emotion: list[Tensor] = []
-    au: list[Tensor] = []
+    batches = torch.split(torch.arange(len(clips)), batch_size)
     try:
-        for indices in torch.split(torch.arange(len(clips)), batch_size):
-            batch = clips.subset(indices).to(device)
-            output = model(batch.flow, batch.rois, prior_weight)
-            emotion.append(output.emotion.cpu())
-            if output.au is not None:
-                au.append(output.au.cpu())
+        with kept_memory():
+            if device.type == "cpu":
+                found = each_on_one_thread(logits, batches)
+            else:
+                found = [logits(indices) for indices in batches]
     finally:
         model.train(was_training)
-    return Predictions(torch.cat(emotion), torch.cat(au) if au else None)
+    au = [au for _, au in found if au is not None]
+    return Predictions(torch.cat([emotion for emotion, _ in found]), torch.cat(au) if au else None)

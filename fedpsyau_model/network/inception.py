@@ -17,6 +17,7 @@ from fedpsyau_model.network.normed_convolution import (
     normed_weights,
 )
 from fedpsyau_model.network.pooling import PoolQuarters, pool_neighbours
+from fedpsyau_model.network.product import Linear
 
 #: Height and width of the global optical flow.
 FLOW_SIZE = 28
@@ -128,7 +129,7 @@ class DualStreamInception(nn.Module):
             features += self.au_stream.out_features
         if global_stream:
             stream = InceptionStream(MOTION_CHANNELS, _FLOW_CHANNELS, FLOW_SIZE)
-            reduction = nn.Linear(stream.out_features, _FLOW_FEATURES)
+            reduction = Linear(stream.out_features, _FLOW_FEATURES)
             self.global_stream = nn.Sequential(stream, reduction, nn.ReLU(inplace=True))
             features += _FLOW_FEATURES
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, class_count))

@@ -19,6 +19,7 @@ from fedpsyau_model.network.normed_convolution import (
 )
 from fedpsyau_model.network.patch_matrix import patch_matrix, patch_taps
 from fedpsyau_model.network.pieces import pieces
+from fedpsyau_model.network.product import linear
 
 #: Channels of a motion patch: u, v and optical strain.
 MOTION_CHANNELS = 3
@@ -77,9 +78,7 @@ class LocalFeatureExtractor(nn.Module):
 
 def _by_matrix(maps: Tensor, matrix: Tensor) -> Tensor:
     """The last convolution: channels-last (N, 64, 5, 5) -> (N, 75)."""
-    flat = maps.permute(0, 2, 3, 1).flatten(1)
-    # Transposed, so that vector registers run over patches.
-    return (matrix @ flat.t()).t()
+    return linear(maps.permute(0, 2, 3, 1).flatten(1), matrix)
 
 
 def _in_eval(
@@ -124,14 +123,14 @@ class PointEncoder(nn.TransformerEncoderLayer):
         each = POINT_FEATURES // _ENCODER_HEADS
         weight = F.pad(attention.in_proj_weight.view(3, _ENCODER_HEADS, each, -1), (0, 0, 0, 1))
         bias = F.pad(attention.in_proj_bias.view(3, _ENCODER_HEADS, each), (0, 1))
-        projected = F.linear(rows, weight.flatten(0, 2), bias.flatten())
+        projected = linear(rows, weight.flatten(0, 2), bias.flatten())
         by_head = projected.view(len(rows) // point_count, point_count, *bias.shape).permute(
             2, 0, 3, 1, 4
         )
         query, key, value = by_head.unbind()
         seen = F.scaled_dot_product_attention(query, key, value, scale=each**-0.5)
         out = F.pad(attention.out_proj.weight.view(-1, _ENCODER_HEADS, each), (0, 1)).flatten(1)
-        return F.linear(
+        return linear(
             seen.transpose(1, 2).reshape(len(rows), out.shape[1]), out, attention.out_proj.bias
         )
 
