@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -21,8 +21,12 @@ _Result = TypeVar("_Result")
 #: one at 0.9, while a site alone gains a quarter.
 _SPINS = 1000
 
-#: glibc's names for what `mallopt` sets.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+#: glibc's names for what `mallopt` sets, and what they are set to. While memory is kept, none of it
+#: is a mapping of its own and none is given back; otherwise pieces of 32 MB and more are mappings,
+#: and 64 MB may be unused, which is how far glibc raises both by itself.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_WHILE_KEPT = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}
+_OTHERWISE = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
 
 
 def let_threads_wait_briefly() -> None:
@@ -40,21 +44,25 @@ def kept_memory() -> Iterator[None]:
 
     A training step takes and frees a hundred megabytes. If the kernel hands them out anew each
     time, a page at a time, that is some 6 % of the step. Nothing happens where the C library is
-    not glibc. From the first use on, large pieces of memory come from the heap. Blocks may be
-    nested; the outermost one gives back.
+    not glibc. Blocks may be nested; the outermost one gives back.
     """
     libc = ctypes.CDLL(None)
     if _keeping or not hasattr(libc, "malloc_trim"):
         yield
         return
-    libc.mallopt(_MMAP_MAX, 0)
-    libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    _set(libc, _WHILE_KEPT)
     _keeping.append(True)
     try:
         yield
     finally:
         _keeping.pop()
+        _set(libc, _OTHERWISE)
         libc.malloc_trim(0)
+
+
+def _set(libc: ctypes.CDLL, values: Mapping[int, int]) -> None:
+    for name, value in values.items():
+        libc.mallopt(name, value)
 
 
 #: Not empty while a block of `kept_memory` runs.

@@ -110,6 +110,10 @@ def test_memory_is_given_back():
         del held
         assert _resident() > most - 50e6
     assert _resident() < most - 100e6
+    later = torch.ones(40_000_000)
+    most = _resident()
+    del later  # Nor is what is freed after it kept.
+    assert _resident() < most - 100e6
 
 
 def _resident() -> float:
