@@ -40,7 +40,7 @@ from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.exchange import SCHEMA_VERSION
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.fusion import TOGETHER, Contribution, fuse_personalised, fusion_threads
-from fedpsyau_server.packed_model import ModelInMemory, PackedModel
+from fedpsyau_server.packed_model import PIECE, ModelInMemory, PackedModel
 from fedpsyau_server.report.tables import read_tables
 from fedpsyau_server.rounds import RoundLoop
 from fedpsyau_server.run_folder import ContributionMark, RunConfig, RunFolder
@@ -90,7 +90,7 @@ def _in_memory(repeat: int) -> float:
             copying, fusing = _best(
                 repeat,
                 partial(_copy_into, fused, sources, pool),
-                partial(_fuse_into, fused, models, threads, pool),
+                partial(_fuse_into, fused, models, pool),
             )
         copied, used = 2 * len(models) * size / copying, 3 * len(models) * size / fusing
         shares[threads] = used / copied
@@ -118,11 +118,10 @@ def _check(sources: list[np.ndarray], fused: list[np.ndarray]) -> None:
 def _fuse_into(
     fused: list[np.ndarray],
     models: list[ModelInMemory],
-    threads: int,
     pool: ThreadPoolExecutor,
 ) -> None:
     contributions = {f"{k}": Contribution(model, 10 + k) for k, model in enumerate(models)}
-    results = list(fuse_personalised(contributions, THETA, threads).values())
+    results = list(fuse_personalised(contributions, THETA).values())
     firsts = range(0, len(models), TOGETHER)
     list(
         pool.map(
@@ -141,11 +140,12 @@ def _copy_into(
 
 def _read_into(models: list[PackedModel], targets: list[np.ndarray]) -> None:
     """Read models in turns, as they are written to disk."""
-    begin = 0
-    for pieces in zip(*(model.pieces(0, 0, PARAMETERS) for model in models), strict=True):
-        for target, piece in zip(targets, pieces, strict=True):
-            target[begin : begin + len(piece)] = piece
-        begin += len(pieces[0])
+    for start in range(0, PARAMETERS, PIECE):
+        for model, target in zip(models, targets, strict=True):
+            piece = target[start : start + PIECE]
+            found = model.numbers(0, start, piece)
+            if found is not piece:
+                piece[:] = found
 
 
 def _best(repeat: int, *works: Callable[[], object]) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from fedpsyau_model.errors import RunFolderError
 from fedpsyau_server import fusion, packed_model
 from fedpsyau_server.fusion import Contribution, Model, Theta, mixing_matrix
 from fedpsyau_server.packed_model import (
@@ -381,18 +383,41 @@ def test_neither_threads_nor_the_ends_of_pieces_make_a_bit_of_difference(
     theta = {site: 0.05 + 0.08 * k for k, site in enumerate(contributions)}
 
     def bits(threads: int) -> list[bytes]:
-        fused = fusion.fuse_personalised(contributions, theta, threads)
-        first = [whole(fused[site]) for site in sorted(fused)]
-        assert first == [whole(fused[site]) for site in sorted(fused)]  # a second time
-        return [*first, whole(fusion.fuse_mean(contributions, threads=threads))]
+        fused = fusion.fuse_personalised(contributions, theta)
+        with ThreadPoolExecutor(threads) as pool:
+            first = list(pool.map(whole, fused.values()))
+        assert first == [whole(each) for each in fused.values()]  # a second time
+        return [*first, whole(fusion.fuse_mean(contributions))]
 
     expected = bits(threads=1)
     assert bits(threads=2) == expected
-    assert bits(threads=3) == expected
+    assert bits(threads=5) == expected
     monkeypatch.setattr(fusion, "_of_this_thread", threading.local())
     for module in (fusion, packed_model):
         monkeypatch.setattr(module, "PIECE", 1001)
     assert bits(threads=2) == expected
+
+
+def test_numbers_can_be_asked_for_from_anywhere() -> None:
+    generator = np.random.default_rng(6)
+    contributions = {
+        site: Contribution(packed({"w": generator.random(3 * PIECE, np.float32)}), count)
+        for site, count in CLIPS.items()
+    }
+    fused = fusion.fuse_personalised(contributions, 0.9)["b"]
+    start = PIECE + 5
+    found = fused.numbers(0, start, np.empty(PIECE, np.float32)).copy()  # of two pieces of the mean
+    assert np.array_equal(found, unpacked(fused)["w"][start : start + PIECE])
+
+
+def test_every_reader_is_told_of_a_model_that_cannot_be_read(tmp_path: Path) -> None:
+    contributions = large_contributions(tmp_path)
+    fused = fusion.fuse_personalised(contributions, 0.9)
+    (tmp_path / "10.safetensors").unlink()
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(whole, each) for each in fused.values()]
+        for reader in readers:
+            assert isinstance(reader.exception(timeout=60), RunFolderError)
 
 
 def test_models_of_other_tensors_are_refused() -> None:
