@@ -4,10 +4,14 @@ Three parts:
 
 - in memory: P-FedProx of seven models, against a plain copy of seven models on as many threads, in
   turns. Bytes are those that fusing cannot do without: each model read twice and written once;
-- on disk: as the server does it, from files to files, flushed and renamed, in a process of its own
-  for each number of sites, against a copy of files (read, written, flushed, renamed) on as many
-  threads. Trained models are at most 70 different files, of which each is there under several
-  names; all of them are really read, twice, and all fused models are really written;
+- on disk: as the server does it, from files to files, flushed and renamed, in processes of their
+  own, against a copy of files (read, written, flushed, renamed) on as many threads. Trained models
+  are at most 70 different files, of which each is there under several names; all of them are really
+  read, twice, and all fused models are really written. A pass writes as many models with few sites
+  as with many, and they stay until it is over, since disks are faster with the first of many
+  gigabytes and where they have been written before. There are two passes for each number of sites,
+  the second in reverse order, so that a disk that gets slower does so for all; the better one
+  counts, since disks that others use stand still at times, too;
 - messages: rounds of the real loop with 1,000 sites of a tiny model, of which some are late, silent
   or bad (`_many_sites.py`), checked against the definition.
 
@@ -40,7 +44,7 @@ from fedpsyau_model.atomic_files import write_atomically
 from fedpsyau_model.exchange import SCHEMA_VERSION
 from fedpsyau_model.settings import FederationSettings
 from fedpsyau_server.fusion import TOGETHER, Contribution, fuse_personalised, fusion_threads
-from fedpsyau_server.packed_model import ModelInMemory, PackedModel
+from fedpsyau_server.packed_model import PIECE, ModelInMemory, PackedModel
 from fedpsyau_server.report.tables import read_tables
 from fedpsyau_server.rounds import RoundLoop
 from fedpsyau_server.run_folder import ContributionMark, RunConfig, RunFolder
@@ -65,7 +69,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the models are deleted, too
     logging.getLogger("fedpsyau_server").setLevel(logging.ERROR)  # bad replies are to be expected
     fraction = _in_memory(arguments.repeat)
-    seconds, peak = _on_disk(arguments.sites, arguments.folder, arguments.repeat)
+    seconds, peak = _on_disk(arguments.sites, arguments.folder)
     _messages(arguments.many, arguments.rounds)
     few, many = min(seconds), max(seconds)
     print(f"fuse_bandwidth_fraction: {fraction:.2f}")
@@ -90,7 +94,7 @@ def _in_memory(repeat: int) -> float:
             copying, fusing = _best(
                 repeat,
                 partial(_copy_into, fused, sources, pool),
-                partial(_fuse_into, fused, models, threads, pool),
+                partial(_fuse_into, fused, models, pool),
             )
         copied, used = 2 * len(models) * size / copying, 3 * len(models) * size / fusing
         shares[threads] = used / copied
@@ -118,11 +122,10 @@ def _check(sources: list[np.ndarray], fused: list[np.ndarray]) -> None:
 def _fuse_into(
     fused: list[np.ndarray],
     models: list[ModelInMemory],
-    threads: int,
     pool: ThreadPoolExecutor,
 ) -> None:
     contributions = {f"{k}": Contribution(model, 10 + k) for k, model in enumerate(models)}
-    results = list(fuse_personalised(contributions, THETA, threads).values())
+    results = list(fuse_personalised(contributions, THETA).values())
     firsts = range(0, len(models), TOGETHER)
     list(
         pool.map(
@@ -141,11 +144,12 @@ def _copy_into(
 
 def _read_into(models: list[PackedModel], targets: list[np.ndarray]) -> None:
     """Read models in turns, as they are written to disk."""
-    begin = 0
-    for pieces in zip(*(model.pieces(0, 0, PARAMETERS) for model in models), strict=True):
-        for target, piece in zip(targets, pieces, strict=True):
-            target[begin : begin + len(piece)] = piece
-        begin += len(pieces[0])
+    for start in range(0, PARAMETERS, PIECE):
+        for model, target in zip(models, targets, strict=True):
+            piece = target[start : start + PIECE]
+            found = model.numbers(0, start, piece)
+            if found is not piece:
+                piece[:] = found
 
 
 def _best(repeat: int, *works: Callable[[], object]) -> list[float]:
@@ -169,9 +173,7 @@ def _packed_models(count: int) -> list[bytes]:
 # On disk ------------------------------------------------------------------------------------------
 
 
-def _on_disk(
-    sizes: Sequence[int], below: Path | None, repeat: int
-) -> tuple[dict[int, float], float]:
+def _on_disk(sizes: Sequence[int], below: Path | None) -> tuple[dict[int, float], float]:
     """Seconds a site by number of sites, and the peak memory with most of them, MB."""
     most = max(sizes)
     needed = (most + 2 * DIFFERENT + 70) * 4 * PARAMETERS
@@ -179,29 +181,34 @@ def _on_disk(
         raise SystemExit(
             f"{needed / 1e9:.0f} GB of disk are needed; give --folder or fewer --sites"
         )
-    seconds: dict[int, float] = {}
+    peaks: dict[int, float] = {}
     with tempfile.TemporaryDirectory(dir=below) as name:
         folder = Path(name)
         (folder / "trained").mkdir()
         for index, data in enumerate(_packed_models(DIFFERENT)):
             (folder / "trained" / f"{index}.safetensors").write_bytes(data)
         os.sync()
-        copying = min(_copy_on_disk(folder, 14) for _ in range(repeat))
-        for count in sizes:
-            # As many models with few sites as with many, to a quarter: disks have caches, too.
-            times = max(1, most // (4 * count))
+        seconds = dict.fromkeys(sorted(sizes), float("inf"))
+        copies = []
+        for count in [*seconds, *reversed(seconds)]:
+            copies.append(_copy_on_disk(folder, DIFFERENT))
+            times = round(most / count)
             found = _fuse_in_process(folder, count, times)
-            seconds[count] = found["seconds"] / count
-            used, copied = 12 * PARAMETERS / seconds[count], 8 * PARAMETERS / copying
+            each = found["seconds"] / (times * count)
+            seconds[count] = min(seconds[count], each)
+            peaks[count] = max(peaks.get(count, 0.0), found["peak"])
             print(
-                f"on disk, {count} sites, mean of {times}: {found['seconds']:.2f} s, "
-                f"{1000 * seconds[count]:.0f} ms a site ({used / 1e6:.0f} MB/s; copying "
-                f"{copied / 1e6:.0f} MB/s); peak memory {found['peak']:.0f} MB, of which "
-                f"{found['start']:.0f} before fusing; at the end {found['anonymous']:.0f} MB "
-                f"anonymous, {found['file']:.0f} MB of files"
+                f"on disk, {count} sites, {times} times: {found['seconds']:.1f} s, "
+                f"{1000 * each:.1f} ms a site ({12 * PARAMETERS / each / 1e6:.0f} MB/s); copying "
+                f"just before: {1000 * copies[-1]:.1f} ms a file; peak memory "
+                f"{found['peak']:.0f} MB, of which {found['start']:.0f} before fusing; at the end "
+                f"{found['anonymous']:.0f} MB anonymous, {found['file']:.0f} MB of files",
+                flush=True,
             )
+    copying = min(copies)
+    print(f"on disk, copying {DIFFERENT} files, the best: {1000 * copying:.1f} ms a file")
     print(f"fuse_disk_bandwidth_fraction: {1.5 * copying / seconds[most]:.2f}")
-    return seconds, found["peak"]
+    return seconds, peaks[most]
 
 
 def _copy_on_disk(folder: Path, count: int) -> float:
@@ -234,6 +241,7 @@ def _fuse_in_process(folder: Path, sites: int, times: int) -> dict[str, float]:
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     finally:
         shutil.rmtree(run)
+        os.sync()  # a disk may have to be told what is free; it is not for the next to wait for it
     found: dict[str, float] = json.loads(answer.stdout)
     return found
 
@@ -265,20 +273,21 @@ def _make_run(path: Path, trained: Path, sites: int) -> None:
 
 
 def _fuse_on_disk(path: Path, times: int) -> dict[str, float]:
-    """Fuse as the server does after a round, several times; what it took, seconds as the mean."""
+    """Fuse as the server does after a round, several times; what it took, seconds in all."""
     folder = RunFolder.open(path)
     settings = folder.config.federation_settings().strategy
     contributions, current = folder.contributions(), folder.models()
     start = _memory("VmHWM")
     seconds = 0.0
-    for _ in range(times):
+    for index in range(times):
         with folder.new_round(2) as draft:
             started = time.perf_counter()
             models = next_models(settings, current, contributions, frozenset(contributions))
             draft.write_models(models)
             seconds += time.perf_counter() - started
+        (path / "rounds" / "0002").rename(path / f"written-{index}")
     return {
-        "seconds": seconds / times,
+        "seconds": seconds,
         "start": start,
         "peak": _memory("VmHWM"),
         "anonymous": _memory("RssAnon"),
@@ -330,7 +339,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where there is room for all of their models")
     parser.add_argument("--many", type=int, default=1000, help="sites of the messages")
     parser.add_argument("--rounds", type=int, default=4, help="rounds of the messages")
-    parser.add_argument("--repeat", type=int, default=5, help="times that what is short is done")
+    parser.add_argument("--repeat", type=int, default=20, help="times in memory, in turns")
     parser.add_argument("--fuse", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--times", type=int, default=1, help=argparse.SUPPRESS)
     return parser.parse_args()

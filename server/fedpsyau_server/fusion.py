@@ -2,7 +2,8 @@
 
 One pass over all models in site-name order gives their weighted mean m, and one over each w_k its
 g_k, which needs m and w_k only. So time is O(K P) for K sites and P parameters, and memory is m and
-a few pieces, however many sites there are. What comes out is computed when it is read.
+a few pieces, however many sites there are. What comes out is computed when it is read, and m piece
+by piece just before, so that what is mixed with it is still in cache.
 
 Every number goes through the same operations in the same order, whatever order replies came in,
 wherever pieces end and however many threads work: the bits are the same (floating-point sums depend
@@ -18,8 +19,8 @@ factor and product, and u W for the sum. In a mean of eight these are seven step
 for 1 at most in the result: it is off by 7 u W + 6 u W at most, and m, in float32, by 14 u W. With
 m's weight b_k in g_k, and c_k being the smaller of b_k and 1 - b_k, g_k is off by (14 b_k + 6 |c_k|
 + 1) u W at most. That is 2e-7 W for theta = 0.9 and up to a seventh of the clips, and 2.1e-6 W at
-worst, where b_k = 2. It takes numbers of opposite signs and all roundings to one side; what tests
-draw stays below 2e-7 W.
+worst, where b_k = 2. It takes numbers of opposite signs and all roundings to one side; a tenth of
+it, some 2e-7 W, is what random models show where b_k is nearly 2.
 Numbers of opposite signs beyond half of what the type holds overflow in their difference.
 """
 
@@ -28,9 +29,10 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -40,14 +42,11 @@ from fedpsyau_server.packed_model import PIECE, Layout, ModelInMemory, PackedMod
 
 Model = dict[str, np.ndarray]
 
-#: Fused models that are read in turns, so that the mean stays in a core's cache for all of them.
+#: Fused models that are read in turns, while what they are made of is in cache.
 TOGETHER = 4
 
 #: Models whose mean is taken in float32 before it is joined with that of the others in float64.
 _AT_ONCE = 8
-
-#: Pieces of the mean that a thread makes from all models before it takes the next ones.
-_BLOCK = 4
 
 #: More threads than these are not used: memory, or the disk, is busy by then.
 _MOST_THREADS = 4
@@ -87,14 +86,14 @@ def mixing_matrix(clips: Mapping[str, int], theta: Theta) -> np.ndarray:
 
 
 def fuse_personalised(
-    contributions: Mapping[str, Contribution], theta: Theta, threads: int | None = None
+    contributions: Mapping[str, Contribution], theta: Theta
 ) -> dict[str, PackedModel]:
     """P-FedProx: g_k = theta w_k + (1 - theta) sum_{j != k} n_j w_j / sum_{j != k} n_j.
 
     contributions: K >= 1 sites with models of equal keys and shapes. theta: in [0, 1], one number
     or one per site; 1 is local training, n_k/N is FedAvg. Integer tensors are never averaged: a
-    site keeps its own. threads: for m; as many as pay by default. Returns g_k for every site,
-    each tensor in its own dtype; where that is w_k, w_k itself.
+    site keeps its own. Returns g_k for every site, each tensor in its own dtype; where that is w_k,
+    w_k itself. Threads that read several g_k share the work for m.
     """
     sites = _checked_sites(contributions)
     clips = {site: contributions[site].clips for site in sites}
@@ -109,9 +108,7 @@ def fuse_personalised(
         site: (1.0 - weights[site]) * clips[site] / (total - clips[site]) for site in mixed
     }
     precision = np.float64 if max(own_in_mean.values()) > 1.0 else np.float32
-    means = _weighted_means(
-        contributions, clips, sites, np.dtype(precision), threads or fusion_threads()
-    )
+    means = _means_of_runs(contributions, clips, np.dtype(precision))
     for site in mixed:
         fused[site] = _Personalised(
             fused[site],
@@ -125,7 +122,6 @@ def fuse_personalised(
 def fuse_mean(
     contributions: Mapping[str, Contribution],
     weights: Mapping[str, float] | None = None,
-    threads: int | None = None,
 ) -> PackedModel:
     """The weighted mean of the sites' models; FedAvg with the default, their training clips.
 
@@ -135,9 +131,11 @@ def fuse_mean(
     sites = _checked_sites(contributions)
     if weights is None:
         weights = {site: contributions[site].clips for site in sites}
-    means = _weighted_means(
-        contributions, weights, sites, np.dtype(np.float32), threads or fusion_threads()
-    )
+    runs = _means_of_runs(contributions, weights, np.dtype(np.float32))
+    means = [mean for mean in runs if mean is not None]
+    with ThreadPoolExecutor(fusion_threads()) as pool:
+        for mean in means:
+            list(pool.map(mean.make, range(mean.pieces)))
     return _Mean(_without_integers(contributions[sites[0]].model), means)
 
 
@@ -156,8 +154,68 @@ def fusion_threads() -> int:
     return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
-#: The mean over all sites for every run of the models' layout; None for whole numbers.
-_Means = Sequence[np.ndarray | None]
+class _MeanOfRun:
+    """The weighted mean of a run of several models; a piece is made when it is first asked for.
+
+    models: with weights > 0, in the order of the sites' names.
+    """
+
+    def __init__(
+        self, models: Sequence[tuple[PackedModel, float]], run: int, precision: np.dtype[Any]
+    ) -> None:
+        self._models = models
+        self._run = run
+        numbers = models[0][0].layout.runs[run]
+        self._mean = np.empty(numbers.count, np.promote_types(numbers.dtype, precision))
+        self.pieces = -(-numbers.count // PIECE)
+        self._made = [False] * self.pieces
+        self._making = [threading.Lock() for _ in self._made]
+
+    def numbers(self, start: int, stop: int) -> np.ndarray:
+        """Numbers of the mean, which must not be changed."""
+        for piece in range(start // PIECE, -(-stop // PIECE)):
+            self.make(piece)
+        return self._mean[start:stop]
+
+    def make(self, piece: int) -> None:
+        """Return when a piece is there; as long as another thread makes it, make those after it."""
+        while not self._made[piece]:
+            if not any(self._make_free(each) for each in range(piece, self.pieces)):
+                with self._making[piece]:
+                    pass  # there is nothing to do but to wait
+
+    def _make_free(self, piece: int) -> bool:
+        """Make a piece, unless it is there, or another thread makes it; whether it was made."""
+        if self._made[piece] or not self._making[piece].acquire(blocking=False):
+            return False
+        try:
+            if not self._made[piece]:
+                start = piece * PIECE
+                _average(self._models, self._run, start, self._mean[start : start + PIECE])
+                self._made[piece] = True
+        finally:
+            self._making[piece].release()
+        return True
+
+
+def _means_of_runs(
+    contributions: Mapping[str, Contribution],
+    weights: Mapping[str, float],
+    precision: np.dtype[Any],
+) -> list[_MeanOfRun | None]:
+    """The weighted mean over all sites for every run of the models' layout; None for whole numbers.
+
+    It is taken in a precision, or in that of the models if it is finer.
+    """
+    models = [
+        (contributions[site].model, float(weights[site]))
+        for site in sorted(contributions)
+        if weights[site] > 0
+    ]
+    return [
+        _MeanOfRun(models, index, precision) if run.floating else None
+        for index, run in enumerate(models[0][0].layout.runs)
+    ]
 
 
 @dataclass(frozen=True)
@@ -165,7 +223,7 @@ class _Personalised:
     """g_k = of_own w_k + of_mean m, made while it is read; the two weights sum to 1."""
 
     own: PackedModel
-    means: _Means
+    means: Sequence[_MeanOfRun | None]
     of_own: float
     of_mean: float
 
@@ -173,20 +231,17 @@ class _Personalised:
     def layout(self) -> Layout:
         return self.own.layout
 
-    def pieces(self, run: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        trained = self.own.pieces(run, start, stop)
+    def numbers(self, run: int, start: int, spare: np.ndarray) -> np.ndarray:
         mean = self.means[run]
         if mean is None:
-            yield from trained
-            return
-        fused = np.empty(min(PIECE, stop - start), self.layout.runs[run].dtype)
-        for begin, own in zip(range(start, stop, PIECE), trained, strict=True):
-            g, all_sites = fused[: len(own)], mean[begin : begin + len(own)]
-            if abs(self.of_mean) <= abs(self.of_own):
-                _step(own, all_sites, self.of_mean, out=g, precision=mean.dtype)
-            else:
-                _step(all_sites, own, self.of_own, out=g, precision=mean.dtype)
-            yield g
+            return self.own.numbers(run, start, spare)
+        all_sites = mean.numbers(start, start + len(spare))
+        own = self.own.numbers(run, start, spare)
+        if abs(self.of_mean) <= abs(self.of_own):
+            _step(own, all_sites, self.of_mean, out=spare, precision=all_sites.dtype)
+        else:
+            _step(all_sites, own, self.of_own, out=spare, precision=all_sites.dtype)
+        return spare
 
 
 @dataclass(frozen=True)
@@ -194,34 +249,39 @@ class _Mean:
     """The mean over all sites. layout: has no whole numbers."""
 
     layout: Layout
-    means: _Means
+    means: Sequence[_MeanOfRun]
 
-    def pieces(self, run: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        mean = [each for each in self.means if each is not None][run]
-        for begin in range(start, stop, PIECE):
-            piece = mean[begin : min(begin + PIECE, stop)]
-            yield piece.astype(self.layout.runs[run].dtype, copy=False)
+    def numbers(self, run: int, start: int, spare: np.ndarray) -> np.ndarray:
+        mean = self.means[run].numbers(start, start + len(spare))
+        return mean.astype(spare.dtype, copy=False)
 
 
 _of_this_thread = threading.local()
 
 
-def _workspace(row: int, dtype: np.dtype[Any], count: int) -> np.ndarray:
-    """Numbers of this thread that stay in its core's cache, whatever model they are used for.
+class _For(IntEnum):
+    """What numbers are worked on for."""
 
-    row: 0 is for `_step`, 1 for a mean of some models, from 2 on for a block of that of all.
-    """
+    CHANGE = 0  #: of a step
+    FIRST = 1  #: model of a mean
+    NEXT = 2  #: model of a mean
+    SOME = 3  #: models' mean
+    ALL = 4  #: models' mean
+
+
+def _workspace(what: _For, dtype: np.dtype[Any], count: int) -> np.ndarray:
+    """Numbers of this thread that stay in its core's cache, whatever model they are used for."""
     if not hasattr(_of_this_thread, "rows"):
-        _of_this_thread.rows = np.empty((2 + _BLOCK, PIECE))
-    numbers: np.ndarray = _of_this_thread.rows[row:].reshape(-1).view(dtype)[:count]
+        _of_this_thread.rows = np.empty((len(_For), PIECE))
+    numbers: np.ndarray = _of_this_thread.rows[what].view(dtype)[:count]
     return numbers
 
 
 def _step(
     x: np.ndarray, y: np.ndarray, c: float, out: np.ndarray, precision: np.dtype[Any]
 ) -> None:
-    """Write x + c (y - x), computed in a precision, into `out`, which may be x."""
-    change = _workspace(0, precision, len(x))
+    """Write x + c (y - x), computed in a precision, into `out`, which may be x or y."""
+    change = _workspace(_For.CHANGE, precision, len(x))
     np.subtract(y, x, out=change, dtype=precision)
     change *= c
     np.add(x, change, out=out, casting="same_kind")
@@ -247,77 +307,42 @@ def _checked_sites(contributions: Mapping[str, Contribution]) -> list[str]:
     return sites
 
 
-def _weighted_means(
-    contributions: Mapping[str, Contribution],
-    weights: Mapping[str, float],
-    sites: list[str],
-    precision: np.dtype[Any],
-    threads: int,
-) -> _Means:
-    """The weighted mean over `sites` in the order given, in a precision or in the models' if finer.
-
-    Blocks are shared out among threads; every number is made by one of them.
-    """
-    terms = [
-        (contributions[site].model, float(weights[site])) for site in sites if weights[site] > 0
-    ]
-    means = [
-        np.empty(run.count, np.promote_types(run.dtype, precision)) if run.floating else None
-        for run in terms[0][0].layout.runs
-    ]
-    block = _BLOCK * PIECE
-    with ThreadPoolExecutor(threads) as pool:
-        blocks = [
-            pool.submit(_average, terms, run, mean[start : start + block], start)
-            for run, mean in enumerate(means)
-            if mean is not None
-            for start in range(0, len(mean), block)
-        ]
-        for each in blocks:
-            each.result()
-    return means
-
-
 def _average(
-    terms: list[tuple[PackedModel, float]], run: int, mean: np.ndarray, start: int
+    models: Sequence[tuple[PackedModel, float]], run: int, start: int, mean: np.ndarray
 ) -> None:
-    """Fill a block of a run's mean, which begins at number `start` of the run."""
-    few = len(terms) <= _AT_ONCE
-    of_all = mean if few else _workspace(2, np.dtype(np.float64), len(mean))
-    weight = 0.0
-    for first in range(0, len(terms), _AT_ONCE):
-        some = terms[first : first + _AT_ONCE]
-        of_some = sum(each for _, each in some)
-        weight += of_some
-        begin = 0
-        for piece in _mean_of_some(some, run, start, start + len(mean), mean.dtype):
-            joined = of_all[begin : begin + len(piece)]
-            if first == 0:
-                np.copyto(joined, piece)
-            else:
-                _step(joined, piece, of_some / weight, joined, of_all.dtype)
-            begin += len(piece)
-    if not few:
-        np.copyto(mean, of_all, casting="same_kind")
+    """Fill a piece of a run's mean, which begins at number `start` of the run."""
+    if len(models) <= _AT_ONCE:
+        _average_some(models, run, start, mean)
+        return
+    of_all = _workspace(_For.ALL, np.dtype(np.float64), len(mean))
+    of_some = _workspace(_For.SOME, mean.dtype, len(mean))
+    joined = 0.0
+    for first in range(0, len(models), _AT_ONCE):
+        some = models[first : first + _AT_ONCE]
+        weight = sum(each for _, each in some)
+        joined += weight
+        _average_some(some, run, start, of_some)
+        if first == 0:
+            np.copyto(of_all, of_some)
+        else:
+            _step(of_all, of_some, weight / joined, of_all, of_all.dtype)
+    np.copyto(mean, of_all, casting="same_kind")
 
 
-def _mean_of_some(
-    terms: Sequence[tuple[PackedModel, float]],
-    run: int,
-    start: int,
-    stop: int,
-    precision: np.dtype[Any],
-) -> Iterator[np.ndarray]:
-    """Pieces of the mean of some models, computed in a precision, model after model."""
-    models = [model.pieces(run, start, stop) for model, _ in terms]
-    weights = [weight for _, weight in terms]
-    shares = [weight / sum(weights[: count + 1]) for count, weight in enumerate(weights)]
-    for begin in range(start, stop, PIECE):
-        mean = _workspace(1, precision, min(PIECE, stop - begin))
-        np.copyto(mean, next(models[0]))
-        for model, share in zip(models[1:], shares[1:], strict=True):
-            _step(mean, next(model), share, mean, precision)
-        yield mean
+def _average_some(
+    models: Sequence[tuple[PackedModel, float]], run: int, start: int, mean: np.ndarray
+) -> None:
+    """The same for few models, in the precision of `mean`, model after model."""
+    dtype = models[0][0].layout.runs[run].dtype
+    spare = _workspace(_For.NEXT, dtype, len(mean))
+    (first, joined), *others = models
+    so_far = first.numbers(run, start, _workspace(_For.FIRST, dtype, len(mean)))
+    if not others:
+        np.copyto(mean, so_far)
+    for model, weight in others:
+        joined += weight
+        _step(so_far, model.numbers(run, start, spare), weight / joined, mean, mean.dtype)
+        so_far = mean
 
 
 def _without_integers(model: PackedModel) -> Layout:

@@ -8,10 +8,11 @@ what is done to all of them number by number needs no names: only runs of number
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from io import BytesIO, RawIOBase
+from functools import cached_property, lru_cache
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 #: Numbers in a piece: it stays in a core's cache from one operation to the next.
-PIECE = 1 << 16
+PIECE = 1 << 17
 
 _DTYPES = {
     "F64": "<f8",
@@ -88,11 +89,12 @@ class PackedModel(Protocol):
     def layout(self) -> Layout:
         """Where its numbers are."""
 
-    def pieces(self, run: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Numbers `start` to `stop` of the layout's `run`-th run, at most `PIECE` at a time.
+    def numbers(self, run: int, start: int, spare: np.ndarray) -> np.ndarray:
+        """Numbers of the layout's `run`-th run from `start` on, as many as `spare` holds.
 
-        A piece must not be changed, and is there until the next one is asked for. Raises
-        RunFolderError if the model cannot be read any more.
+        spare: at most `PIECE` numbers of the run's type. What is returned is `spare`, filled, or
+        the model's own memory, which must not be changed. Raises RunFolderError if the model cannot
+        be read any more.
         """
 
 
@@ -114,19 +116,18 @@ class ModelFile:
                 raise ValueError(f"it has {stream.tell()} bytes, and should have {layout.size}")
         return cls(path, layout)
 
-    def pieces(self, run: int, start: int, stop: int) -> Iterator[np.ndarray]:
+    def numbers(self, run: int, start: int, spare: np.ndarray) -> np.ndarray:
         """See PackedModel."""
-        numbers = self.layout.runs[run]
-        buffer = np.empty(min(PIECE, stop - start), numbers.dtype)
+        offset = self.layout.runs[run].offset + start * spare.itemsize
         try:
-            with self.path.open("rb", buffering=0) as stream:
-                stream.seek(numbers.offset + start * numbers.dtype.itemsize)
-                for begin in range(start, stop, PIECE):
-                    piece = buffer[: stop - begin]
-                    _fill(stream, piece.view(np.uint8).data)
-                    yield piece
+            file = os.open(self.path, os.O_RDONLY)
+            try:
+                _fill(file, spare.view(np.uint8).data, offset)
+            finally:
+                os.close(file)
         except OSError as error:
             raise RunFolderError(f"The model {self.path} cannot be read: {error}") from None
+        return spare
 
 
 @dataclass(frozen=True)
@@ -140,25 +141,24 @@ class ModelInMemory:
         """Pack named tensors."""
         return cls(pack_tensors(tensors))
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """See PackedModel."""
         return _layout(self.data[: 8 + int.from_bytes(self.data[:8], "little")])
 
-    def pieces(self, run: int, start: int, stop: int) -> Iterator[np.ndarray]:
+    def numbers(self, run: int, start: int, spare: np.ndarray) -> np.ndarray:
         """See PackedModel."""
-        numbers = self.layout.runs[run]
-        for begin in range(start, stop, PIECE):
-            count = min(PIECE, stop - begin)
-            offset = numbers.offset + begin * numbers.dtype.itemsize
-            yield np.frombuffer(self.data, numbers.dtype, count, offset)
+        offset = self.layout.runs[run].offset + start * spare.itemsize
+        return np.frombuffer(self.data, spare.dtype, len(spare), offset)
 
 
 def parts(model: PackedModel) -> Iterator[memoryview]:
     """The packed model from its first byte to its last; a part is there until the next one."""
     yield memoryview(model.layout.head)
     for index, run in enumerate(model.layout.runs):
-        for piece in model.pieces(index, 0, run.count):
+        spare = np.empty(min(PIECE, run.count), run.dtype)
+        for start in range(0, run.count, PIECE):
+            piece = model.numbers(index, start, spare[: run.count - start])
             yield piece.view(np.uint8).data
 
 
@@ -198,11 +198,11 @@ def _layout(head: bytes) -> Layout:
     return Layout(head, tuple(runs), len(head) + end)
 
 
-def _fill(stream: RawIOBase, buffer: memoryview) -> None:
-    """Read until the buffer is full; OSError if the file ends before."""
+def _fill(file: int, buffer: memoryview, offset: int) -> None:
+    """Read from an offset until the buffer is full; OSError if the file ends before."""
     filled = 0
     while filled < len(buffer):
-        count = stream.readinto(buffer[filled:])
+        count = os.preadv(file, [buffer[filled:]], offset + filled)
         if not count:
             raise OSError("it has become shorter")
         filled += count
