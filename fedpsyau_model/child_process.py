@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, NoReturn, Self
 
 from fedpsyau_model.process_tree import alive, descendants
 
@@ -93,6 +94,29 @@ class ChildProcess:
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def run_and_leave(program: Callable[[], object]) -> NoReturn:
+    """Run the main program of a child and end this process with its exit code, without finalising.
+
+    Python stops its threads wherever they are before it takes the objects apart. gRPC's channels
+    take a lock when they go, and where a stopped thread holds that lock the process never ends,
+    and no signal reaches it.
+    """
+    try:
+        program()
+        code: object = 0
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def script(name: str) -> str:

@@ -37,6 +37,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_tree, iterate
 from flwr.supercore.object_store import object_store_factory
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 
+from fedpsyau_model.child_process import run_and_leave
 from fedpsyau_model.whole_requests import WholeRequests
 from fedpsyau_server.reply_sizes import (
     CHUNK,
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,14 @@ from fedpsyau_model.process_tree import alive, descendants
 pytestmark = pytest.mark.e2e
 
 CONFIG = "[training]\nepochs = 1\n[rounds]\nrounds = 50\n"
+
+
+def command_of(pid: int) -> str:
+    """Command line of a process, for the message of a test that fails."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return "ended"
 
 
 @pytest.fixture
@@ -37,9 +46,28 @@ def test_server_and_sites(running: Federation, stop: signal.Signals) -> None:
         assert code == (-stop if stop == signal.SIGKILL else 130), running.log(name)
         assert "Traceback" not in running.log(name)
     everything = set().union(*started.values())
-    wait_until(lambda: not alive(everything), 30, f"the end of {everything}")
+    try:
+        wait_until(lambda: not alive(everything), 30, "the end of what was started")
+    except AssertionError:
+        pytest.fail(f"still there: {[command_of(pid) for pid in alive(everything)]}")
     if stop != signal.SIGKILL:
         assert "--resume" in running.log("server")
+
+
+def test_a_killed_site_whose_server_does_not_answer(running: Federation) -> None:
+    """The SuperNode says goodbye to a SuperLink that hears it and says nothing."""
+    offspring = descendants(running.processes["server"].pid)
+    silent = next(pid for pid in offspring if "guarded_superlink" in command_of(pid))
+    site = running.processes["dfme_c1"]
+    supernodes = descendants(site.pid)
+    os.kill(silent, signal.SIGSTOP)
+    try:
+        site.kill()
+        site.wait(10)
+        assert alive(supernodes), "it is the goodbye that is tested"
+        wait_until(lambda: not alive(supernodes), 30, "the end of the SuperNode")
+    finally:
+        os.kill(silent, signal.SIGCONT)
 
 
 @pytest.mark.slow

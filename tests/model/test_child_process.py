@@ -138,6 +138,46 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert eventually(lambda: not is_alive(child))
 
 
+#: A program that Python cannot finalise: an object waits, as it goes, for what nobody gives back.
+STUCK_AT_ITS_END = """
+import sys, threading
+from fedpsyau_model.child_process import run_and_leave
+held = threading.Lock()
+held.acquire()
+class Stuck:
+    def __del__(self):
+        held.acquire()
+stuck = Stuck()
+def program():
+    print("said")
+    {ending}
+run_and_leave(program)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "told"),
+    [
+        ("return None", 0, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit(3)", 3, ""),
+        ("sys.exit('no port')", 1, "no port"),
+        ("raise RuntimeError('broken')", 1, "RuntimeError: broken"),
+    ],
+)
+def test_a_program_ends_where_python_could_not_finalise(ending: str, code: int, told: str) -> None:
+    finished = subprocess.run(
+        python(STUCK_AT_ITS_END.format(ending=ending)),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert finished.returncode == code
+    assert finished.stdout == "said\n"
+    assert told in finished.stderr if told else not finished.stderr
+
+
 def test_flower_calls_nobody_and_finds_this_interpreters_scripts(tmp_path: Path) -> None:
     environment = flower_environment(tmp_path)
     assert environment["FLWR_HOME"] == str(tmp_path)

@@ -30,6 +30,7 @@ from flwr.proto.message_pb2 import PullObjectResponse
 from flwr.proto.runtime_pb2 import AcquireTaskResponse
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 
+from fedpsyau_model.child_process import run_and_leave
 from fedpsyau_model.whole_requests import WholeRequests
 
 __all__ = ["FLOWERS_IDLE_PAUSE", "LONGEST_WAIT", "PromptClock", "main", "patient"]
@@ -128,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)
