@@ -149,7 +149,7 @@ def test_a_server_that_was_there_is_waited_for_without_end(
     server.kill()
     server.wait()
     for site in TWO:
-        wait_until(lambda site=site: "does not answer" in federation.log(site), 60, "the word")
+        wait_until(lambda site=site: "does not answer" in federation.log(site), 180, "the word")
     time.sleep(75)  # longer than they would look for a server that they have never met
     for site in TWO:
         assert federation.processes[site].poll() is None, federation.log(site)
