@@ -14,7 +14,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from fedpsyau_model.addresses import split_address
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port, script
 from fedpsyau_model.errors import AddressInUseError, FlowerRuntimeError
+from fedpsyau_model.private_folder import PrivateFolder
 from fedpsyau_model.process_tree import kill_those_with
 from fedpsyau_server.kits.server_kit import ServerKit
 from fedpsyau_server.reply_sizes import LARGEST_REPLY_VARIABLE, largest_reply
@@ -126,8 +126,8 @@ def superlink(
     Raises AddressInUseError if the port is taken, FlowerRuntimeError if it does not start.
     """
     require_free(listen, PORT_PATIENCE)
-    with tempfile.TemporaryDirectory(prefix="fedpsyau-server-") as name:
-        home = Path(name)
+    with PrivateFolder("fedpsyau-server-") as folder:
+        home = folder.path
         control = f"127.0.0.1:{free_port()}"
         environment = flower_environment(home) | {
             RUN_FOLDER_VARIABLE: str(run_folder.resolve()),

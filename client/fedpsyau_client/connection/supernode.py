@@ -7,13 +7,13 @@ import math
 import random
 import secrets
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fedpsyau_client.connection.site_kit import SiteKit
 from fedpsyau_model.child_process import ChildProcess, flower_environment, free_port
+from fedpsyau_model.private_folder import PrivateFolder
 
 if TYPE_CHECKING:
     from fedpsyau_client.connection.supernode_tasks import TaskSource
@@ -74,9 +74,9 @@ class SuperNode:
         self._superlink = superlink
         self._log_file = log_file
         self._kit = kit
-        self._folder = tempfile.TemporaryDirectory(prefix="fedpsyau-client-")
+        self._folder = PrivateFolder("fedpsyau-client-")
         self._secret = secrets.token_bytes(32)
-        self._secret_file = Path(self._folder.name) / "task-secret"
+        self._secret_file = self._folder.path / "task-secret"
         self._secret_file.touch(mode=0o600)
         self._secret_file.write_bytes(self._secret)
         self._restarts = 0
@@ -87,7 +87,6 @@ class SuperNode:
         if self._log_file.exists() and self._log_file.stat().st_size > _LONG_LOG:
             self._log_file.replace(self._log_file.with_suffix(".log.1"))
         port = free_port()
-        home = Path(self._folder.name)
         self._process = ChildProcess(
             [
                 *COMMAND,
@@ -98,7 +97,7 @@ class SuperNode:
                 *("--superexec-auth-secret-file", str(self._secret_file)),
             ],
             self._log_file,
-            flower_environment(home),
+            flower_environment(self._folder.path),
         )
         self._tasks = None
         self._task_address = f"127.0.0.1:{port}"
@@ -185,7 +184,7 @@ class SuperNode:
 
     def __exit__(self, *_: object) -> None:
         self._stop_process()
-        self._folder.cleanup()
+        self._folder.remove()
 
 
 def _transport_flags(kit: SiteKit | None) -> list[str]:
