@@ -30,12 +30,17 @@ _OTHERWISE = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 <
 
 
 def let_threads_wait_briefly() -> None:
-    """Say how long OpenMP's threads spin while they wait, unless the environment says it.
+    """Say how long threads spin while they wait, unless the environment says it.
 
-    It is read when torch is loaded, so it must be said before.
+    NumPy's products get one thread: all of them are tiny here, and a second one of OpenBLAS spins
+    for tens of milliseconds after each, which is half of the processor time of preparing a clip
+    with a fast flow.
+
+    It is read when torch and NumPy are loaded, so it must be said before.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(_SPINS))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @contextmanager

@@ -57,13 +57,17 @@ def test_threads_that_begin_later_have_as_many_as_before(two_threads):
 
 
 def test_waiting_is_said_unless_somebody_has(monkeypatch):
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # so that what the function sets is taken back
+        monkeypatch.delenv(name)
     let_threads_wait_briefly()
     assert os.environ["GOMP_SPINCOUNT"] == str(processor._SPINS)
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
     let_threads_wait_briefly()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     let_threads_wait_briefly()
