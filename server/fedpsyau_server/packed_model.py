@@ -34,8 +34,9 @@ __all__ = [
     "unpacked",
 ]
 
-#: Numbers in a piece: it stays in a core's cache from one operation to the next.
-PIECE = 1 << 17
+#: Numbers in a piece: few enough to stay in a cache from one operation to the next, and so many
+#: that what NumPy's calls cost does not show.
+PIECE = 1 << 18
 
 _DTYPES = {
     "F64": "<f8",
