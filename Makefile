@@ -32,7 +32,7 @@ test: models
 
 # Federations spend much of their time waiting for one another, so two go side by side.
 test-e2e: models
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m 'e2e and not slow'
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m 'e2e and not slow' --durations 10
 
 test-all: models
 	.venv/bin/python -m pytest -m 'not compose'

@@ -36,7 +36,10 @@ def running(new_federation: Callable[..., Federation]) -> Federation:
     return federation
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "stop",
+    [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM, signal.SIGKILL],
+)
 def test_server_and_sites(running: Federation, stop: signal.Signals) -> None:
     started = {name: descendants(process.pid) for name, process in running.processes.items()}
     assert all(started.values())
@@ -54,6 +57,7 @@ def test_server_and_sites(running: Federation, stop: signal.Signals) -> None:
         assert "--resume" in running.log("server")
 
 
+@pytest.mark.slow
 def test_a_killed_site_whose_server_does_not_answer(running: Federation) -> None:
     """The SuperNode says goodbye to a SuperLink that hears it and says nothing."""
     offspring = descendants(running.processes["server"].pid)
