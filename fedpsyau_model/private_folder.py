@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Self
 
@@ -14,30 +16,40 @@ __all__ = ["PrivateFolder"]
 
 
 class PrivateFolder:
-    """A new folder among the system's temporary files, removed at the end. A context manager.
+    """A new folder of a name between prefix and suffix, removed at the end. A context manager.
 
-    Its process holds a lock on it. A folder of the same prefix that nobody holds was left by a
-    process that was killed, and is removed by the next that makes one.
+    Its process holds a lock on it. A folder of such a name that nobody holds was left by a process
+    that was killed, and is removed by the next that makes one.
+
+    within: where it is made; by default among the system's temporary files.
+
+    Raises OSError if it cannot be made.
     """
 
     path: Path
 
-    def __init__(self, prefix: str) -> None:
-        _remove_left_behind(prefix)
+    def __init__(self, prefix: str, suffix: str = "", within: Path | None = None) -> None:
+        within = within or Path(tempfile.gettempdir())
         while True:
-            self.path = Path(tempfile.mkdtemp(prefix=prefix))
+            self.path = Path(tempfile.mkdtemp(suffix, prefix, within))
             # Between these two lines somebody else may take it for one that was left behind.
-            lock = _locked(self.path, fcntl.LOCK_EX)
-            if lock is not None:
-                self._lock = lock
-                return
+            try:
+                lock = _locked(self.path, fcntl.LOCK_EX)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                self.path.rmdir()
+                raise
+            break
+        self._remove = weakref.finalize(self, _remove, self.path, lock)
+        owner = self.path.stat().st_uid
+        for other in within.glob(f"{glob.escape(prefix)}*{glob.escape(suffix)}"):
+            with contextlib.suppress(OSError):
+                _remove_left_behind(other, owner)
 
     def remove(self) -> None:
         """Remove the folder and all that is in it; a second time does nothing."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._remove()
 
     def __enter__(self) -> Self:
         return self
@@ -46,24 +58,30 @@ class PrivateFolder:
         self.remove()
 
 
-def _locked(folder: Path, how: int) -> int | None:
-    """Descriptor of the folder that holds its lock; None if it is another's, locked or gone."""
+def _locked(folder: Path, how: int) -> int:
+    """Descriptor of the folder that holds its lock.
+
+    Raises FileNotFoundError if the folder is gone, OSError if it is no folder or not to be locked.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    with contextlib.suppress(OSError):
         fcntl.flock(descriptor, how)
-        opened = os.fstat(descriptor)
-        if opened.st_uid == os.geteuid() and os.path.samestat(opened, folder.stat()):
-            return descriptor
-    os.close(descriptor)
-    return None
+        if not os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise FileNotFoundError(folder)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
-def _remove_left_behind(prefix: str) -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        lock = _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if lock is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+def _remove_left_behind(folder: Path, owner: int) -> None:
+    lock = _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if os.fstat(lock).st_uid == owner:
+        _remove(folder, lock)
+    else:
+        os.close(lock)
+
+
+def _remove(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)

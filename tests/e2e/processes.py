@@ -37,6 +37,14 @@ def clean_environment() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "200"}
 
 
+def command_of(pid: int) -> str:
+    """Command line of a process; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
 def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """Poll until `condition` gives something true; fail with `what` after `seconds`."""
     deadline = time.monotonic() + seconds

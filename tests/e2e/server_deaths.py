@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import Federation, wait_until
+from processes import Federation, command_of, wait_until
 
 from fedpsyau_model.process_tree import descendants
 from fedpsyau_server.event_tail import EventTail
@@ -166,15 +166,8 @@ def _victims(federation: Federation, death: Death) -> set[int]:
     """Processes that a kill hits; nobody if those are not there yet."""
     server = federation.processes["server"].pid
     if script := _SCRIPTS.get(death.victims):
-        return {each for each in descendants(server) if re.search(script, _command(each))}
+        return {each for each in descendants(server) if re.search(script, command_of(each))}
     return {server} | (descendants(server) if death.victims == WHOLE else set())
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
 
 
 def _moment(run_folder: Path, stale: set[str], life: Life) -> str:

@@ -9,21 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import SCRIPTS, Federation, clean_environment, wait_until
+from processes import SCRIPTS, Federation, clean_environment, command_of, wait_until
 
 from fedpsyau_model.process_tree import alive, descendants
 
 pytestmark = pytest.mark.e2e
 
 CONFIG = "[training]\nepochs = 1\n[rounds]\nrounds = 50\n"
-
-
-def command_of(pid: int) -> str:
-    """Command line of a process, for the message of a test that fails."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return "ended"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from processes import SITES, Federation, wait_until
+from processes import SITES, Federation, command_of, wait_until
 from test_tls import provision, start_with_kit
 
 from fedpsyau_model.child_process import free_port
@@ -48,11 +48,8 @@ def state_of(federation: Federation, site: str) -> Path:
 def connection_process(client: int) -> int:
     """The SuperNode of a client."""
     for pid in descendants(client):
-        try:
-            if b"prompt_supernode" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
-        except OSError:  # it has ended meanwhile
-            continue
+        if "prompt_supernode" in command_of(pid):
+            return pid
     raise AssertionError(f"client {client} has no connection process")
 
 

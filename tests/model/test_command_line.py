@@ -51,6 +51,24 @@ def test_an_interruption_is_not_lost_in_a_finaliser(how: signal.Signals) -> None
     assert finished.stderr == "error: Stopped before it was done.\n"
 
 
+def test_numpy_multiplies_in_one_thread_in_a_command() -> None:
+    code = """
+from fedpsyau_model.command_line import run_command
+
+def command():
+    import numpy
+    from threadpoolctl import threadpool_info
+    print([each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"])
+
+run_command(command)
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    finished = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert finished.stdout == "[1]\n"
+
+
 def test_the_list_of_commands_says_what_the_commands_say() -> None:
     tree = _build_app()
     assert isinstance(tree, CommandTree)

@@ -68,6 +68,28 @@ def test_the_next_one_removes_what_a_killed_process_left_and_nothing_else(tempor
     assert all(each.exists() for each in (*others, aim))
 
 
+def test_names_and_place_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    within = tmp_path / "place"
+    within.mkdir()
+    others = [within / name for name in (".a[b].1.other", ".ab.1.part")]
+    for other in (*others, left := within / ".a[b].1.part"):
+        other.mkdir()
+    with PrivateFolder(".a[b].", ".part", within) as folder:
+        assert folder.path.parent == within
+        assert folder.path.name.startswith(".a[b].")
+        assert folder.path.suffix == ".part"
+        assert not left.exists(), "nobody holds it"
+    assert sorted(within.iterdir()) == sorted(others)
+
+
+def test_one_that_nobody_removes_goes_with_its_object() -> None:
+    folder = PrivateFolder(PREFIX)
+    path = folder.path
+    assert path.exists()
+    del folder
+    assert not path.exists()
+
+
 def test_many_that_start_at_once_keep_their_own() -> None:
     def make(number: int) -> bool:
         with PrivateFolder(PREFIX) as folder:

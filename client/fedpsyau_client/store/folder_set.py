@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedpsyau_model.errors import OutputExistsError, OutputWriteError
+from fedpsyau_model.private_folder import PrivateFolder
 
 __all__ = ["assembled_folders"]
 
@@ -38,24 +36,13 @@ def assembled_folders(
     _check_existing(out, names, why_kept, overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(out)
-        temporary = out.parent / f".{out.name}.{secrets.token_hex(4)}{_ENDING}"
-        temporary.mkdir()
+        with PrivateFolder(f".{out.name}.", _ENDING, out.parent) as temporary:
+            stores = temporary.path / "stores"
+            stores.mkdir()
+            yield stores
+            _move_all(stores, out, names, temporary.path / "replaced")
     except OSError as error:
         raise _write_error(out, error) from error
-    # The lock tells a folder in use from one that a killed process left: it dies with its holder.
-    lock = os.open(temporary, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        stores = temporary / "stores"
-        stores.mkdir()
-        yield stores
-        _move_all(stores, out, names, temporary / "replaced")
-    except OSError as error:
-        raise _write_error(out, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
 
 
 def _check_existing(
@@ -75,17 +62,6 @@ def _check_existing(
                 f"{name} in {out} {reason}, and is never replaced by this command. Give another "
                 "folder with --out, or move it away yourself."
             )
-
-
-def _remove_leftovers(out: Path) -> None:
-    for leftover in out.parent.glob(f".{out.name}.*{_ENDING}"):
-        with suppress(OSError):
-            descriptor = os.open(leftover, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(leftover)
-            finally:
-                os.close(descriptor)
 
 
 def _move_all(stores: Path, out: Path, names: Sequence[str], aside: Path) -> None:
